@@ -1,0 +1,92 @@
+"""Say which networks a zoo trains."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from weightspace.config import Config
+
+FactorName = Literal[
+    "seed",
+    "activation",
+    "init",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "dropout",
+    "batch_size",
+    "train_fraction",
+]
+Value = float | str
+
+
+class Fixed(Config):
+    """One value for all members."""
+
+    kind: Literal["fixed"]
+    value: Value
+
+
+class Choice(Config):
+    """One of some values: each in turn in a grid, each as likely in a draw."""
+
+    kind: Literal["choice"]
+    values: tuple[Value, ...] = Field(min_length=1)
+
+
+class Uniform(Config):
+    """A number between two bounds, all as likely. Draws only."""
+
+    kind: Literal["uniform"]
+    low: float
+    high: float
+
+
+class LogUniform(Config):
+    """A number between two positive bounds whose logarithm is uniform. Draws only."""
+
+    kind: Literal["log_uniform"]
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+
+Factor = Annotated[Fixed | Choice | Uniform | LogUniform, Field(discriminator="kind")]
+Factors = dict[FactorName, Factor]
+
+
+class Draw(Config):
+    """Members drawn at random over the factors, each with a seed of its own."""
+
+    kind: Literal["draw"]
+    count: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    """Seeds the draw; member i trains with seed 1000 * this + i, unless `seed` is a factor."""
+    factors: Factors
+
+
+class Grid(Config):
+    """Every combination of the factors' values, each with several seeds."""
+
+    kind: Literal["grid"]
+    seeds: tuple[int, ...] = Field(min_length=1)
+    max_members: int = Field(ge=1)
+    """A grid that expands to more is refused."""
+    factors: Factors
+
+
+class ZooConfig(Config):
+    """One zoo: its images, its architecture, its members and how long they train."""
+
+    images: str
+    """Name of an image set of this study."""
+    architecture: str
+    """`cnn_s` or `cnn_l`."""
+    members: Annotated[Draw | Grid, Field(discriminator="kind")]
+    epochs: int = Field(ge=1)
+    """Passes over each member's training images; a checkpoint follows each, and epoch 0 is the initialisation."""
+    shard_size: int = Field(ge=1)
+    """Members trained at once and kept as one file that survives a crash. Changes no result of the fused engine."""
+    engine: Literal["auto", "torch", "fused_cpu", "fused_gpu"]
+    """`auto` takes the fastest engine of the device that can train every member."""
+    device: str
+    """`auto`, `cpu`, `cuda` or `cuda:n`."""
