@@ -167,14 +167,16 @@ def run_networks(
     """
     names = list(tensors)
     members = tensors[names[0]].shape[0]
-    if images.ndim == 4:
-        images = images.expand(members, *images.shape)
-    x = images.transpose(0, 1).flatten(1, 2)  # batch, members * channels, height, width
+    shared = images.ndim == 4
+    if shared and architecture.blocks[0].kind == "linear":
+        images, shared = images.expand(members, *images.shape), False
+    x = images if shared else images.transpose(0, 1).flatten(1, 2)  # batch, members * channels, height, width
     batch = x.shape[0]
     for layer, block in enumerate(architecture.blocks):
         weight, bias = tensors[names[2 * layer]], tensors[names[2 * layer + 1]]
         if block.kind == "conv":
-            x = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), groups=members)
+            groups = 1 if shared and layer == 0 else members
+            x = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), groups=groups)
             x = max_pool(x) if block.pool else x
         else:
             per_member = x.reshape(batch, members, -1).transpose(0, 1)

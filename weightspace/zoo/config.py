@@ -60,7 +60,7 @@ class Draw(Config):
     kind: Literal["draw"]
     count: int = Field(ge=1)
     seed: int = Field(ge=0)
-    """Seeds the draw; member i trains with seed 1000 * this + i, unless `seed` is a factor."""
+    """Seeds the draw; member i trains with seed 1000000 * this + i, unless `seed` is a factor."""
     factors: Factors
 
 

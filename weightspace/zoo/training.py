@@ -59,7 +59,9 @@ class TrainMembers(Protocol):
         epochs: int,
         device: torch.device,
         on_epoch: Callable[[int], None] | None = None,
-    ) -> Trajectory: ...
+    ) -> Trajectory:
+        """Train from `initial`; call `on_epoch` with the number of each epoch that is done, 0 first."""
+        ...
 
 
 STREAM_INIT, STREAM_SUBSET, STREAM_ORDER = 0, 1, 2
@@ -101,14 +103,16 @@ def mix_bits(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
 
 
 def draw_keep(
-    seed: int, step: int, image: int, units: UInt64[np.ndarray, " units"], dropout: float
-) -> Bool[np.ndarray, " units"]:
-    """Decide which units of one image at one step survive dropout: each with probability `1 - dropout`.
+    seed: UInt64[np.ndarray, "*#shape"],
+    step: int,
+    image: UInt64[np.ndarray, "*#shape"],
+    unit: UInt64[np.ndarray, "*#shape"],
+    dropout: Float[np.ndarray, "*#shape"],
+) -> Bool[np.ndarray, "*#shape"]:
+    """Decide which units survive dropout, each with probability `1 - dropout`; arguments broadcast.
 
     Counter-based, so that an engine can compute it anywhere. Unit `u` (flat, channels first) of block `b` has the
     number `b << 16 | u`; steps count from 0 over all epochs, images from 0 within their batch.
     """
-    key = mix_bits(np.array(seed, np.uint64))
-    key = mix_bits(key + np.uint64(step))
-    key = mix_bits(key + np.uint64(image))
-    return mix_bits(key + units) >= np.uint64(round(dropout * 2**32))
+    key = mix_bits(mix_bits(mix_bits(seed) + np.uint64(step)) + image)
+    return mix_bits(key + unit) >= np.round(dropout * 2.0**32).astype(np.uint64)

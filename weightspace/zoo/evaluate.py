@@ -1,0 +1,69 @@
+"""Measure what trained members do on images."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from weightspace.networks import Activation, Architecture, build_layout, run_networks
+
+CHUNK = 8192
+"""Image-members computed at once: about 150 MB of activations for CNN-s."""
+
+
+def iterate_logits(
+    architecture: Architecture,
+    weights: Float32[Tensor, "members weights"],
+    activation: Activation,
+    images: Float32[Tensor, "images channels height width"],
+) -> Iterator[tuple[slice, Float32[Tensor, "members batch classes"]]]:
+    """Yield slices of the images and the members' logits for them."""
+    tensors = build_layout(architecture).split(weights)
+    size = max(1, CHUNK // len(weights))
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
+        yield part, run_networks(architecture, tensors, images[part], activation)
+
+
+@torch.no_grad()
+def evaluate_members(
+    architecture: Architecture,
+    weights: Float32[Tensor, "members weights"],
+    activation: Activation,
+    images: Float32[Tensor, "images channels height width"],
+    labels: Int64[Tensor, " images"],
+    uses: Bool[Tensor, "members images"] | None = None,
+) -> tuple[Float32[Tensor, " members"], Float32[Tensor, " members"]]:
+    """Measure mean cross-entropy and accuracy, without dropout.
+
+    Args:
+        uses: which images count for which member; None: all.
+
+    Returns:
+        Loss and accuracy; a member with non-finite logits has a non-finite loss and the accuracy not-a-number.
+    """
+    loss = weights.new_zeros(len(weights), dtype=torch.float64)
+    correct = torch.zeros_like(loss)
+    for part, logits in iterate_logits(architecture, weights, activation, images):
+        target = labels[part].expand(len(weights), -1)
+        image_loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").double()
+        hit = (logits.argmax(-1) == target).double() + 0 * image_loss  # not-a-number stays visible
+        counts = 1.0 if uses is None else uses[:, part]
+        loss += (image_loss * counts).sum(1)
+        correct += (hit * counts).sum(1)
+    number = len(images) if uses is None else uses.sum(1)
+    return (loss / number).float(), (correct / number).float()
+
+
+@torch.no_grad()
+def predict_classes(
+    architecture: Architecture,
+    weights: Float32[Tensor, "members weights"],
+    activation: Activation,
+    images: Float32[Tensor, "images channels height width"],
+) -> Int64[Tensor, "members images"]:
+    """Return each member's most likely class for each image."""
+    parts = [logits.argmax(-1) for _, logits in iterate_logits(architecture, weights, activation, images)]
+    return torch.cat(parts, dim=1)

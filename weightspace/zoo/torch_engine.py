@@ -1,0 +1,161 @@
+"""Train many members at once with plain torch: slow, for every device, and the oracle of the fused engines."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from weightspace.images.image_set import PreparedImages
+from weightspace.networks import Architecture, build_layout, run_networks, trace_shapes
+from weightspace.zoo.evaluate import evaluate_members
+from weightspace.zoo.training import (
+    PROPERTIES,
+    Optimizer,
+    Recipe,
+    Trajectory,
+    batch_bounds,
+    draw_keep,
+    draw_order,
+    draw_subset,
+)
+
+
+def train_members_torch(
+    architecture: Architecture,
+    recipe: Recipe,
+    initial: Float32[Tensor, "members weights"],
+    images: PreparedImages,
+    epochs: int,
+    device: torch.device,
+    on_epoch: Callable[[int], None] | None = None,
+) -> Trajectory:
+    """Train members that share a recipe; see `training.TrainMembers`."""
+    weights = np.empty((len(initial), epochs + 1, initial.shape[1]), np.float32)
+    properties = {name: np.empty((len(initial), epochs + 1), np.float32) for name in PROPERTIES}
+    for num_train in np.unique(recipe.num_train):
+        rows = np.flatnonzero(recipe.num_train == num_train)
+        group = Group(architecture, select_members(recipe, rows), initial[rows].to(device), images)
+        for epoch in range(epochs + 1):
+            if epoch:
+                group.train_epoch(epoch)
+            weights[rows, epoch] = group.weights.cpu().numpy()
+            for name, value in group.measure().items():
+                properties[name][rows, epoch] = value.cpu().numpy()
+            if on_epoch:
+                on_epoch(epoch)
+    return Trajectory(weights, properties)
+
+
+def select_members(recipe: Recipe, rows: Int64[np.ndarray, " rows"]) -> Recipe:
+    """Keep some members of a recipe."""
+    arrays = {name: value[rows] for name, value in vars(recipe).items() if isinstance(value, np.ndarray)}
+    return Recipe(recipe.activation, recipe.optimizer, recipe.batch_size, **arrays)
+
+
+class Group:
+    """Members that take the same number of steps, and their optimizer's state."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        recipe: Recipe,
+        weights: Float32[Tensor, "members weights"],
+        images: PreparedImages,
+    ) -> None:
+        self.architecture, self.recipe, self.weights, self.images = architecture, recipe, weights, images
+        self.layout = build_layout(architecture)
+        num_train, num_images = int(recipe.num_train[0]), len(images.train)
+        self.subsets = [draw_subset(int(seed), num_train, num_images) for seed in recipe.seed]
+        self.uses = torch.zeros(len(weights), num_images, dtype=torch.bool, device=weights.device)
+        self.uses.scatter_(1, torch.from_numpy(np.stack(self.subsets)).to(weights.device), True)
+        self.step = 0
+        self.state = (torch.zeros_like(weights), torch.zeros_like(weights))
+
+    def train_epoch(self, epoch: int) -> None:
+        """Take every member through its training images once, in its own order."""
+        orders = [draw_order(int(s), epoch, part) for s, part in zip(self.recipe.seed, self.subsets, strict=True)]
+        order = torch.from_numpy(np.stack(orders)).to(self.weights.device)
+        for start, stop in batch_bounds(order.shape[1], self.recipe.batch_size):
+            gradient = self.compute_gradient(order[:, start:stop])
+            self.weights = self.take_step(gradient)
+            self.step += 1
+
+    def compute_gradient(self, chosen: Int64[Tensor, "members batch"]) -> Float32[Tensor, "members weights"]:
+        """Differentiate each member's mean loss on its own batch."""
+        weights = self.weights.detach().requires_grad_()
+        images, labels = self.images.train[chosen], self.images.train_labels[chosen]
+        masks = self.draw_masks(chosen.shape[1])
+        tensors = self.layout.split(weights)
+        logits = run_networks(self.architecture, tensors, images, self.recipe.activation, masks)
+        loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1).sum()
+        return torch.autograd.grad(loss, weights)[0]
+
+    def draw_masks(self, batch: int) -> dict[int, Float32[Tensor, "members batch features"]]:
+        """Draw dropout factors of one step: 0, or 1 / (1 - rate)."""
+        rate = self.recipe.dropout[:, None, None]
+        if not rate.any():
+            return {}
+        seed = self.recipe.seed.astype(np.uint64)[:, None, None]
+        image = np.arange(batch, dtype=np.uint64)[:, None]
+        masks = {}
+        for block, (channels, height, width) in enumerate(trace_shapes(self.architecture)[1:]):
+            if self.architecture.blocks[block].dropout:
+                unit = np.arange(channels * height * width, dtype=np.uint64) | np.uint64(block << 16)
+                keep = draw_keep(seed, self.step, image, unit, rate)
+                masks[block] = torch.from_numpy((keep / (1 - rate)).astype(np.float32)).to(self.weights.device)
+        return masks
+
+    def take_step(self, gradient: Float32[Tensor, "members weights"]) -> Float32[Tensor, "members weights"]:
+        """Apply each member's optimizer with its own learning rate and weight decay."""
+        lr = torch.from_numpy(self.recipe.lr).to(self.weights)[:, None]
+        decay = torch.from_numpy(self.recipe.weight_decay).to(self.weights)[:, None]
+        weights = self.weights
+        if self.recipe.optimizer == "adamw":
+            weights = weights * (1 - lr * decay)
+        else:
+            gradient = gradient + decay * weights
+        return weights - lr * find_direction(self.recipe.optimizer, gradient, self.state, self.step)
+
+    def measure(self) -> dict[str, Float32[Tensor, " members"]]:
+        """Measure loss and accuracy on all three splits."""
+        properties = {}
+        for split in ("train", "val", "test"):
+            loss, accuracy = evaluate_members(
+                self.architecture,
+                self.weights,
+                self.recipe.activation,
+                getattr(self.images, split),
+                getattr(self.images, f"{split}_labels"),
+                self.uses if split == "train" else None,
+            )
+            properties |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+        return properties
+
+
+def find_direction(
+    optimizer: Optimizer,
+    gradient: Float[Tensor, "members weights"],
+    state: tuple[Float[Tensor, "members weights"], Float[Tensor, "members weights"]],
+    step: int,
+) -> Float[Tensor, "members weights"]:
+    """Turn a gradient into what the learning rate multiplies, and bring the optimizer's state up to date.
+
+    Args:
+        state: first and second moment, changed in place.
+        step: counts from 0.
+
+    Source: torch.optim's SGD (momentum 0.9), RMSprop, Adam and AdamW, with their default hyper-parameters.
+    """
+    first, second = state
+    if optimizer == "sgd":
+        return first.mul_(0.9).add_(gradient).clone()
+    if optimizer == "rmsprop":
+        second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
+        return gradient / (second.sqrt() + 1e-8)
+    first.lerp_(gradient, 0.1)
+    second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+    root = second.sqrt() / (1 - 0.999 ** (step + 1)) ** 0.5 + 1e-8
+    return first / (1 - 0.9 ** (step + 1)) / root
