@@ -1,6 +1,6 @@
 """Keep checkpoints as Parquet, and beside every output a record of where it came from.
 
-An output is a folder. Its `record.json` names the stage, the configuration, the digests of the inputs, the library
+An output is a folder. Its `_record.json` names the stage, the configuration, the digests of the inputs, the library
 versions and the SHA-256 of every other file, so that a reader can tell an altered or truncated file from a whole one.
 Nothing in a record depends on the clock or on the machine's name: the same inputs give the same bytes.
 """
@@ -22,15 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from weightspace.config import BadInput, Config
 from weightspace.layout import Layout
 
-RECORD_NAME = "record.json"
+RECORD_NAME = "_record.json"
+"""The underscore hides it from readers of the folder as a Parquet table."""
 METADATA_KEY = b"weightspace"
 WEIGHTS = "weights"
 ROWS_PER_GROUP = 1024
+PART_BYTES = 256 * 2**20
 LIBRARIES = ("weightspace", "torch", "numpy", "pyarrow", "pandas", "scikit-learn", "numba")
 
 
@@ -178,15 +180,29 @@ def write_part(path: Path, checkpoints: Checkpoints) -> None:
     metadata = {"layout": checkpoints.layout.model_dump(mode="json"), **checkpoints.about}
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     partial = path.with_suffix(".partial")
+    words = [name for name, column in columns.items() if pa.types.is_large_string(column.type)]
     pq.write_table(
         table,
         partial,
         row_group_size=ROWS_PER_GROUP,
         compression="zstd",
-        use_dictionary=[name for name, column in columns.items() if pa.types.is_large_string(column.type)],
-        use_byte_stream_split=[f"{WEIGHTS}.list.element"],
+        use_dictionary=words,  # pyright: ignore[reportArgumentType]  (column names are allowed)
+        use_byte_stream_split=[f"{WEIGHTS}.list.element"],  # pyright: ignore[reportArgumentType]
     )
     partial.replace(path)
+
+
+def name_part(number: int) -> str:
+    """Name a Parquet part of a zoo or weight data set."""
+    return f"part-{number:05d}.parquet"
+
+
+def write_parts(folder: Path, checkpoints: Checkpoints) -> None:
+    """Write checkpoints as Parquet parts of bounded size into a folder that exists."""
+    rows = max(1, PART_BYTES // (4 * checkpoints.layout.num_weights))
+    for number, start in enumerate(range(0, max(1, len(checkpoints.table)), rows)):
+        stop = min(start + rows, len(checkpoints.table))
+        write_part(folder / name_part(number), checkpoints.select(np.arange(start, stop)))
 
 
 def list_parts(folder: Path) -> list[Path]:
@@ -199,6 +215,100 @@ def list_parts(folder: Path) -> list[Path]:
     if not parts:
         raise BadInput(f"{folder}: no part-*.parquet there, wanted a zoo or a weight data set")
     return parts
+
+
+def read_metadata(part: Path) -> tuple[Layout, dict[str, Any]]:
+    """Read what all checkpoints of a part share: their layout, and the rest (`Checkpoints.about`).
+
+    Raises:
+        BadInput: it is no readable Parquet file of checkpoints.
+    """
+    with name_part_errors(part):
+        text = (pq.read_schema(part).metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise BadInput(f"{part}: a Parquet file without a weight layout in its metadata, wanted checkpoints")
+    metadata = json.loads(text)
+    return Layout.model_validate(metadata.pop("layout")), metadata
+
+
+@contextmanager
+def name_part_errors(part: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into one line that names the file."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{part}: cannot be read as Parquet ({reason}); it may be cut short or altered") from error
+
+
+def read_part(part: Path) -> Checkpoints:
+    """Read one part of a zoo or weight data set.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    layout, about = read_metadata(part)
+    with name_part_errors(part):
+        table = pq.read_table(part)
+    return unpack_table(table, layout, about)
+
+
+def unpack_table(table: pa.Table, layout: Layout, about: dict[str, Any]) -> Checkpoints:
+    """Turn a table that was read into checkpoints."""
+    lists = table.column(WEIGHTS).combine_chunks()
+    values = lists.flatten().to_numpy(zero_copy_only=False) if len(lists) else np.empty(0, np.float32)
+    weights = values.reshape(len(table), layout.num_weights)
+    return Checkpoints(layout, table.drop_columns([WEIGHTS]).to_pandas(), weights, about)
+
+
+def iterate_parts(folder: Path) -> Iterator[tuple[int, Checkpoints]]:
+    """Read part after part, with how many rows lie before each.
+
+    Raises:
+        BadInput: no parts, or one that cannot be read.
+    """
+    first = 0
+    for part in list_parts(folder):
+        checkpoints = read_part(part)
+        yield first, checkpoints
+        first += len(checkpoints.table)
+
+
+def read_table(folder: Path) -> tuple[Layout, pd.DataFrame, dict[str, Any]]:
+    """Read everything but the weights: the layout, one row a checkpoint in the order of the parts, what all share.
+
+    Raises:
+        BadInput: no parts, one that cannot be read, or parts of different layouts.
+    """
+    tables: list[pd.DataFrame] = []
+    shared: tuple[Layout, dict[str, Any]] | None = None
+    for part in list_parts(folder):
+        metadata = read_metadata(part)
+        shared = shared or metadata
+        if metadata[0] != shared[0]:
+            raise BadInput(f"{part}: its layout is not that of {name_part(0)} beside it, wanted one architecture")
+        with name_part_errors(part):
+            names = [name for name in pq.read_schema(part).names if name != WEIGHTS]
+            tables.append(pq.read_table(part, columns=names).to_pandas())
+    assert shared is not None
+    return shared[0], pd.concat(tables, ignore_index=True), shared[1]
+
+
+def read_rows(folder: Path, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows weights"]:
+    """Read the weights of some rows, counted over the parts in order; reads only the row groups that hold them."""
+    first = 0
+    found: dict[int, np.ndarray] = {}
+    for part in list_parts(folder):
+        with name_part_errors(part), pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                stop = first + file.metadata.row_group(group).num_rows
+                here = rows[(rows >= first) & (rows < stop)]
+                if len(here):
+                    lists = file.read_row_group(group, columns=[WEIGHTS]).column(0).combine_chunks()
+                    weights = lists.flatten().to_numpy().reshape(stop - first, -1)
+                    found |= {int(row): weights[row - first] for row in here}
+                first = stop
+    return np.stack([found[int(row)] for row in rows])
 
 
 def open_parts(parts: Sequence[Path]) -> tuple[pads.Dataset, dict[str, Any]]:

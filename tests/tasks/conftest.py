@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from weightspace.config import Config
+from weightspace.images.image_set import ImageSet, write_image_set
+from weightspace.store import write_record
+
+
+class NoConfig(Config):
+    """Configuration of made-up images."""
+
+
+@pytest.fixture
+def tiny_study(tmp_path):
+    """A study's folder with one image set, `noise`: 60 random images of ten classes."""
+    folder = tmp_path / "data/images/noise"
+    folder.mkdir(parents=True)
+    pixels = torch.randint(0, 256, (60, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = {"train": torch.arange(40), "val": torch.arange(40, 50), "test": torch.arange(50, 60)}
+    images = ImageSet(
+        images=pixels,
+        labels=torch.arange(60) % 10,
+        split=split,
+        mean=torch.tensor([0.5]),
+        std=torch.tensor([0.3]),
+        rows=torch.arange(60),
+        source={},
+    )
+    write_image_set(folder, images)
+    write_record(folder, "images", "noise", NoConfig(), {})
+    return tmp_path

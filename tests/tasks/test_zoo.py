@@ -1,0 +1,147 @@
+import pandas as pd
+import pytest
+import torch
+
+from tasks import zoo as tasks_zoo
+from tasks.zoo import make_zoo
+from weightspace.config import BadInput, Config
+from weightspace.images.image_set import prepare_images, read_image_set
+from weightspace.networks import build_cnn_s
+from weightspace.store import RECORD_NAME, read_checkpoints, read_record, write_record
+from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.evaluate import evaluate_members
+
+FIXED = {
+    "activation": "tanh",
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+    "dropout": 0.0,
+    "batch_size": 16,
+    "train_fraction": 1.0,
+}
+
+
+class Interrupted(Exception):
+    """Stands for a kill between two shards."""
+
+
+@pytest.fixture
+def config():
+    factors = {name: {"kind": "fixed", "value": value} for name, value in FIXED.items()}
+    factors["init"] = {"kind": "choice", "values": ["kaiming_uniform", "uniform"]}
+    members = {"kind": "draw", "count": 3, "seed": 1, "factors": factors}
+    return ZooConfig.model_validate(
+        {
+            "images": "noise",
+            "architecture": "cnn_s",
+            "members": members,
+            "epochs": 1,
+            "shard_size": 2,
+            "engine": "torch",
+            "device": "cpu",
+        }
+    )
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_zoo_has_every_epoch_of_every_member(tiny_study, config):
+    make_zoo("z", config, tiny_study)
+    table = pd.read_parquet(tiny_study / "data/zoo/z")
+    assert sorted(zip(table["member"], table["epoch"], strict=True)) == [
+        (f"m{i:06d}", epoch) for i in range(3) for epoch in range(2)
+    ]
+    assert table["generalization_gap"].equals(table["train_accuracy"] - table["test_accuracy"])
+    assert not table["diverged"].any()
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tiny_study, config):
+    make_zoo("whole", config, tiny_study)
+    trained = []
+
+    def stop_after_first(function):
+        def run(shard, *rest):
+            if trained:
+                raise Interrupted
+            trained.append(shard.number)
+            return function(shard, *rest)
+
+        return run
+
+    with pytest.raises(Interrupted):
+        make_zoo("whole2", config, tiny_study, stop_after_first)
+    make_zoo("whole2", config, tiny_study)
+    first, second = files(tiny_study / "data/zoo/whole"), files(tiny_study / "data/zoo/whole2")
+    assert {n: b for n, b in first.items() if n != RECORD_NAME} == {n: b for n, b in second.items() if n != RECORD_NAME}
+    assert read_record(tiny_study / "data/zoo/whole").files == read_record(tiny_study / "data/zoo/whole2").files
+
+
+def test_finished_shard_is_not_trained_again(tiny_study, config, monkeypatch):
+    calls = []
+    original = tasks_zoo.train_shard
+
+    def train_shard(shard, *rest):
+        calls.append(shard.number)
+        if shard.number == 1 and calls.count(1) == 1:
+            raise Interrupted
+        return original(shard, *rest)
+
+    monkeypatch.setattr(tasks_zoo, "train_shard", train_shard)
+    with pytest.raises(Interrupted):
+        make_zoo("z", config, tiny_study)
+    make_zoo("z", config, tiny_study)
+    assert calls == [0, 1, 1]
+
+
+def test_changed_lr_does_not_reuse_old_shards(tiny_study, config, monkeypatch):
+    monkeypatch.setattr(tasks_zoo.shutil, "rmtree", lambda *args, **kwargs: None)
+    make_zoo("z", config, tiny_study)
+    before = read_checkpoints(tiny_study / "data/zoo/z")
+    values = config.model_dump()
+    values["members"]["factors"]["lr"] = {"kind": "fixed", "value": 1e-2}
+    monkeypatch.undo()
+    make_zoo("z", ZooConfig.model_validate(values), tiny_study)
+    after = read_checkpoints(tiny_study / "data/zoo/z")
+    assert (before.weights[1] != after.weights[1]).any()
+
+
+def test_image_set_that_does_not_fit_is_refused(tiny_study, config):
+    with pytest.raises(BadInput, match=r"shape \(1, 28, 28\), but cnn_l takes \(1, 32, 32\)"):
+        make_zoo("z", config.model_copy(update={"architecture": "cnn_l"}), tiny_study)
+
+
+def test_truncated_images_are_refused_and_the_old_zoo_stays(tiny_study, config):
+    make_zoo("z", config, tiny_study)
+    before = files(tiny_study / "data/zoo/z")
+    path = tiny_study / "data/images/noise/images.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BadInput, match=r"images\.safetensors: .* bytes, wanted"):
+        make_zoo("z", config, tiny_study)
+    assert files(tiny_study / "data/zoo/z") == before
+
+
+def test_weights_in_the_table_are_the_networks_that_were_scored(tiny_study, config):
+    make_zoo("z", config, tiny_study)
+    zoo = read_checkpoints(tiny_study / "data/zoo/z")
+    images = prepare_images(read_image_set(tiny_study / "data/images/noise"), torch.device("cpu"))
+    _, accuracy = evaluate_members(build_cnn_s(), torch.tensor(zoo.weights), "tanh", images.test, images.test_labels)
+    assert accuracy.tolist() == pytest.approx(zoo.table["test_accuracy"].tolist(), abs=1e-6)
+
+
+def test_record_names_the_images_it_was_trained_on(tiny_study, config):
+    make_zoo("z", config, tiny_study)
+    images = read_record(tiny_study / "data/images/noise")
+    assert read_record(tiny_study / "data/zoo/z").inputs == {"images/noise": images.digest}
+
+
+def test_record_digest_ignores_nothing_that_changes(tmp_path):
+    class Empty(Config):
+        pass
+
+    (tmp_path / "a").write_text("1")
+    first = write_record(tmp_path, "s", "n", Empty(), {})
+    (tmp_path / "a").write_text("2")
+    assert write_record(tmp_path, "s", "n", Empty(), {}).digest != first.digest
