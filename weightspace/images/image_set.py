@@ -1,18 +1,20 @@
 """Image sets: images with labels and a fixed split, on disk and ready for training."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from weightspace.config import BadInput
 
 SPLITS = ("train", "val", "test")
 FILE_NAME = "images.safetensors"
+TENSORS = ("images", "labels", "rows", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,21 @@ class PreparedImages:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """All images of a set as stored, with the split as data."""
+    """The images of a set, with the split and what normalises them as data."""
 
     images: UInt8[Tensor, "images channels height width"]
     labels: Int64[Tensor, " images"]
     """From 0 to `num_classes - 1`, each present."""
     split: dict[str, Int64[Tensor, " part"]]
-    """Indices of the images of `train`, `val` and `test`."""
+    """Indices of the images of `train`, `val` and `test`; the first of a part are a fair sample of it."""
+    mean: Float32[Tensor, " channels"]
+    """Of pixels scaled to 0 to 1."""
+    std: Float32[Tensor, " channels"]
+    """Of pixels scaled to 0 to 1."""
+    rows: Int64[Tensor, " images"]
+    """Where each image stands in its source, whose own training part comes first."""
+    source: dict[str, str]
+    """SHA-256 of each file that was read, decompressed where it was gzipped."""
 
     @property
     def num_classes(self) -> int:
@@ -51,33 +61,40 @@ class ImageSet:
 
 def write_image_set(folder: Path, image_set: ImageSet) -> None:
     """Write an image set into a folder that exists."""
-    save_file({"images": image_set.images, "labels": image_set.labels, **image_set.split}, folder / FILE_NAME)
+    tensors = {name: getattr(image_set, name) for name in TENSORS} | image_set.split
+    # One key only: safetensors writes several in any order, and equal sets have equal bytes.
+    save_file(tensors, folder / FILE_NAME, metadata={"source": json.dumps(image_set.source, sort_keys=True)})
 
 
 def read_image_set(folder: Path) -> ImageSet:
     """Read an image set.
 
     Raises:
-        BadInput: the file is missing or cut short.
+        BadInput: the file is missing, cut short or no image set.
     """
     path = folder / FILE_NAME
     if not path.is_file():
         raise BadInput(f"{path}: missing, wanted an image set; run the images stage that makes it")
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise BadInput(f"{path}: cannot be read ({error}); it may be cut short") from error
-    return ImageSet(tensors["images"], tensors["labels"], {name: tensors[name] for name in SPLITS})
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in (*TENSORS, *SPLITS)}
+            source = json.loads(file.metadata()["source"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: cannot be read as an image set ({error}); it may be cut short") from error
+    split = {name: tensors.pop(name) for name in SPLITS}
+    return ImageSet(**tensors, split=split, source=source)
 
 
 def prepare_images(image_set: ImageSet, device: torch.device) -> PreparedImages:
-    """Scale to mean 0 and standard deviation 1 per channel, as measured on the training images."""
-    pixels = image_set.images.float() / 255
-    train = pixels[image_set.split["train"]]
-    mean, std = train.mean((0, 2, 3), keepdim=True), train.std((0, 2, 3), keepdim=True)
-    pixels = (pixels - mean) / std
+    """Scale pixels to 0 to 1, subtract the set's mean and divide by its standard deviation, a channel each.
+
+    All splits are scaled alike, by what `normalize` of the set's configuration says: measured on its training images,
+    or fixed.
+    """
+    mean, std = (value.to(device)[:, None, None] for value in (image_set.mean, image_set.std))
     parts: dict[str, Tensor] = {}
     for name in SPLITS:
-        parts[name] = pixels[image_set.split[name]].contiguous().to(device)
+        pixels = image_set.images[image_set.split[name]].to(device)
+        parts[name] = pixels.float().div_(255).sub_(mean).div_(std)
         parts[f"{name}_labels"] = image_set.labels[image_set.split[name]].to(device)
     return PreparedImages(**parts)
