@@ -1,0 +1,168 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.weightspace.samples.small_study import build_embeddings, build_weight_data
+from weightspace.config import BadInput
+from weightspace.embeddings.embeddings import Embeddings
+from weightspace.probes.config import ProbesConfig
+from weightspace.probes.predict import ProbeTables, run_probes
+from weightspace.weights.weight_data import WeightData
+
+DATA = build_weight_data(members=80)
+TABLE = DATA.checkpoints.table
+EMBEDDINGS = build_embeddings(DATA)
+
+
+def make_config(**changes: object) -> ProbesConfig:
+    said = {
+        "weights": "w",
+        "embeddings": "e",
+        "targets": ["test_accuracy", "lr", "activation"],
+        "features": ["embedding"],
+        "first_epoch": 0,
+        "every_epochs": 1,
+        "ridge": {"scaling": "standard", "penalties": [1e-3, 1.0, 1e3]},
+        "logistic": {"penalties": [1.0, 100.0], "iterations": 50},
+        "boosted": {"targets": [], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "widest": 50},
+        "resamples": 50,
+        "seed": 0,
+    }
+    return ProbesConfig.model_validate(said | changes)
+
+
+def embed(summary: np.ndarray) -> Embeddings:
+    return replace(EMBEDDINGS, summary=summary.astype(np.float32))
+
+
+def change_table(data: WeightData, **columns: object) -> WeightData:
+    return replace(data, checkpoints=replace(data.checkpoints, table=data.checkpoints.table.assign(**columns)))
+
+
+def look_up(tables: ProbeTables, **keys: str) -> float:
+    scores = tables.scores
+    for name, value in keys.items():
+        scores = scores[scores[name] == value]
+    assert len(scores) == 1
+    return float(scores["value"].iloc[0])
+
+
+def test_a_feature_that_states_the_target_scores_1_on_unseen_members():
+    summary = TABLE[["test_accuracy", "epoch"]].to_numpy()
+    tables = run_probes(make_config(targets=["test_accuracy"]), DATA, embed(summary))
+    assert look_up(tables, split="test", measure="r2") > 0.999
+    assert look_up(tables, split="test", measure="kendall_tau") > 0.999
+
+
+def test_a_feature_that_names_the_member_tells_nothing_about_unseen_members():
+    member = pd.factorize(TABLE["member"])[0]
+    accuracy = np.random.default_rng(0).random(80)[member].astype(np.float32)
+    data = change_table(DATA, test_accuracy=accuracy)
+    tables = run_probes(make_config(targets=["test_accuracy"]), data, embed(np.eye(80)[member]))
+    assert look_up(tables, split="train", measure="r2") > 0.9
+    assert look_up(tables, split="test", measure="r2") < 0.01
+
+
+def test_truths_of_test_members_change_no_prediction():
+    is_test = (TABLE["split"] == "test").to_numpy()
+    changed = change_table(
+        DATA,
+        test_accuracy=np.where(is_test, 5.0, TABLE["test_accuracy"]),
+        activation=np.where(is_test, "gelu", TABLE["activation"]),
+    )
+    boosted = {"targets": ["test_accuracy"], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "widest": 50}
+    config = make_config(features=["embedding", "statistics_7"], boosted=boosted)
+    one, other = (run_probes(config, data, EMBEDDINGS) for data in (DATA, changed))
+    assert (one.predictions["prediction"] == other.predictions["prediction"]).all()
+    seen = one.scores["split"] != "test"
+    pd.testing.assert_frame_equal(one.scores[seen], other.scores[seen])
+
+
+def test_a_class_that_is_stated_is_told_and_the_majority_is_not_beaten_without():
+    summary = (TABLE[["activation"]] == "tanh").to_numpy()
+    tables = run_probes(make_config(targets=["activation"]), DATA, embed(summary))
+    assert look_up(tables, split="test", features="embedding") == 1
+    test = TABLE[TABLE["split"] == "test"]
+    rate = (test["activation"] == "relu").mean()
+    assert look_up(tables, split="test", features="majority") == pytest.approx(rate)
+
+
+def test_a_target_that_does_not_vary_is_left_out():
+    tables = run_probes(make_config(targets=["weight_decay", "optimizer", "lr"]), DATA, EMBEDDINGS)
+    assert set(tables.scores["target"]) == {"lr"}
+
+
+@pytest.mark.parametrize(
+    ("target", "features"), [("epoch", "epoch_only"), ("epoch", "factors_epoch"), ("lr", "factors")]
+)
+def test_features_never_contain_the_target(target, features):
+    boosted = {"targets": [target], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "widest": 50}
+    config = make_config(targets=[target, "test_accuracy"], features=[features], boosted=boosted)
+    scores = run_probes(config, DATA, EMBEDDINGS).scores
+    told = scores[(scores["target"] == target) & (scores["split"] == "test") & (scores["measure"] == "r2")]
+    assert (told["value"] < 0.5).all()
+
+
+def test_learning_rates_are_predicted_as_logarithms():
+    predictions = run_probes(make_config(targets=["lr"]), DATA, EMBEDDINGS).predictions
+    lr = TABLE.groupby("member")["lr"].first()
+    np.testing.assert_allclose(predictions["truth"], np.log10(lr[predictions["member"]]), rtol=1e-5)
+
+
+def test_diverged_checkpoints_do_not_count():
+    diverged = (TABLE["epoch"] == 2).to_numpy() & (TABLE["split"] == "train").to_numpy()
+    weights = DATA.checkpoints.weights.copy()
+    weights[diverged] = np.nan
+    data = change_table(DATA, diverged=diverged)
+    data = replace(data, checkpoints=replace(data.checkpoints, weights=weights))
+    kept = np.flatnonzero(~diverged)
+    embeddings = Embeddings(
+        EMBEDDINGS.table.iloc[kept].reset_index(drop=True), EMBEDDINGS.summary[kept], EMBEDDINGS.tokens[kept]
+    )
+    tables = run_probes(make_config(features=["weights", "embedding"]), data, embeddings)
+    assert set(tables.scores.loc[tables.scores["split"] == "train", "num_checkpoints"]) == {40 * 2}
+    assert tables.scores["value"].notna().all()
+
+
+def test_epochs_are_chosen_by_first_and_step():
+    tables = run_probes(make_config(first_epoch=1, every_epochs=2), DATA, EMBEDDINGS)
+    assert set(tables.predictions["epoch"]) == {1}
+
+
+def test_sets_wider_than_the_bound_are_not_boosted():
+    boosted = {"targets": ["test_accuracy"], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "widest": 50}
+    config = make_config(features=["weights", "statistics_7"], boosted=boosted)
+    scores = run_probes(config, DATA, EMBEDDINGS).scores
+    assert set(scores.loc[scores["probe"] == "boosted", "features"]) == {"statistics_7"}
+
+
+def test_every_set_of_features_is_scored_and_a_second_run_agrees():
+    features = ["embedding", "embedding_tokens", "weights", "last_layer", "statistics_14", "statistics_7"]
+    features += ["statistics_pooled", "factors", "epoch_only", "factors_epoch"]
+    config = make_config(features=features)
+    one, again = (run_probes(config, DATA, EMBEDDINGS) for _ in range(2))
+    assert set(one.scores["features"]) == {*features, "majority"}
+    pd.testing.assert_frame_equal(one.scores, again.scores)
+    pd.testing.assert_frame_equal(one.predictions, again.predictions)
+
+
+def test_a_target_unknown_to_the_data_is_named():
+    table = TABLE.drop(columns="dropout")
+    data = replace(DATA, checkpoints=replace(DATA.checkpoints, table=table))
+    with pytest.raises(BadInput, match="targets: got 'dropout', but weights w has no such column"):
+        run_probes(make_config(targets=["dropout"]), data, EMBEDDINGS)
+
+
+def test_too_few_members_are_refused():
+    few = DATA.checkpoints.select((TABLE["split"] != "val").to_numpy())
+    with pytest.raises(BadInput, match="weights w: 0 members on side val"):
+        run_probes(make_config(), replace(DATA, checkpoints=few), EMBEDDINGS)
+
+
+def test_features_that_are_not_finite_are_named():
+    summary = EMBEDDINGS.summary.copy()
+    summary[7] = np.inf
+    with pytest.raises(BadInput, match=r"features embedding: not finite for member m\d+ at epoch"):
+        run_probes(make_config(), DATA, embed(summary))

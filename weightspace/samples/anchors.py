@@ -1,0 +1,109 @@
+"""Choose the checkpoints that sampling starts from, by validation images alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int64
+
+from weightspace.config import BadInput
+from weightspace.embeddings.embeddings import Embeddings
+from weightspace.embeddings.lookup import find_checkpoints
+from weightspace.samples.config import SamplesConfig
+from weightspace.weights.weight_data import WeightData
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Trained checkpoints with their latents."""
+
+    table: pd.DataFrame
+    """Best first: member, epoch, activation and what else the weight data set says."""
+    weights: Float32[np.ndarray, "anchors weights"]
+    latents: Float32[np.ndarray, "anchors tokens d_latent"]
+
+    @property
+    def groups(self) -> dict[str, Int64[np.ndarray, " group"]]:
+        """Number the anchors of each activation, the activations in alphabetical order."""
+        activation = self.table["activation"].to_numpy(str)
+        return {str(name): np.flatnonzero(activation == name) for name in np.unique(activation)}
+
+    def select(self, rows: Int64[np.ndarray, " rows"]) -> "Anchors":
+        """Keep some, in the order of the rows."""
+        return Anchors(self.table.iloc[rows].reset_index(drop=True), self.weights[rows], self.latents[rows])
+
+
+def gather_anchors(config: SamplesConfig, data: WeightData, embeddings: Embeddings, split: str) -> Anchors:
+    """Take the best checkpoints of one side of the split, with their latents.
+
+    Raises:
+        BadInput: there are none, or they have no embeddings.
+    """
+    rows = rank_checkpoints(data, split, config.anchors.epochs)
+    if not len(rows):
+        raise BadInput(f"weights {config.weights}: no trained checkpoint on side {split}, wanted at least one")
+    return take_checkpoints(config, data, embeddings, rows[: math.ceil(config.anchors.top_fraction * len(rows))])
+
+
+def rank_checkpoints(data: WeightData, split: str, epochs: Literal["last", "all"]) -> Int64[np.ndarray, " rows"]:
+    """Order the checkpoints of one side by validation accuracy, best first; test images have no say.
+
+    Diverged ones are left out, and with `last` those from before the data set's last epoch.
+    """
+    table = data.checkpoints.table
+    rows = data.rows(split)
+    score = table["val_accuracy"].to_numpy()[rows]
+    epoch = table["epoch"].to_numpy()
+    keep = np.isfinite(score)
+    if epochs == "last":
+        keep &= epoch[rows] == epoch.max()
+    rows, score = rows[keep], score[keep]
+    member = table["member"].to_numpy(str)[rows]
+    return rows[np.lexsort((epoch[rows], member, -score))]
+
+
+def take_checkpoints(
+    config: SamplesConfig, data: WeightData, embeddings: Embeddings, rows: Int64[np.ndarray, " rows"]
+) -> Anchors:
+    """Take rows of a weight data set with their latents.
+
+    Raises:
+        BadInput: one has no embedding.
+    """
+    chosen = data.checkpoints.select(rows)
+    places = find_checkpoints(chosen.table, embeddings.table, config.embeddings)
+    return Anchors(chosen.table, chosen.weights, embeddings.tokens[places])
+
+
+def share_samples(sizes: Sequence[int], num: int) -> list[int]:
+    """Share a number among groups in proportion to their sizes; what rounding leaves goes to the largest remainders."""
+    exact = [num * size / sum(sizes) for size in sizes]
+    shares = [math.floor(share) for share in exact]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: (shares[i] - exact[i], i))
+    for i in by_remainder[: num - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
+def assign_groups(anchors: Anchors, num: int, generator: np.random.Generator) -> list[Int64[np.ndarray, " group"]]:
+    """Give each sample the anchors of one activation, in random order, so that no mixture of activations is decoded."""
+    groups = list(anchors.groups.values())
+    shares = share_samples([len(group) for group in groups], num)
+    numbers = np.repeat(np.arange(len(groups)), shares)
+    return [groups[i] for i in generator.permutation(numbers)]
+
+
+def draw_anchors(anchors: Anchors, num: int, generator: np.random.Generator) -> Int64[np.ndarray, " num"]:
+    """Draw an anchor for each sample, with replacement."""
+    return np.array([generator.choice(group) for group in assign_groups(anchors, num, generator)])
+
+
+def draw_distinct(anchors: Anchors, num: int, generator: np.random.Generator) -> Int64[np.ndarray, " some"]:
+    """Draw at most `num` anchors, none twice, shared among activations as the anchors are."""
+    groups = list(anchors.groups.values())
+    shares = share_samples([len(group) for group in groups], min(num, len(anchors.table)))
+    parts = [generator.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
+    return generator.permutation(np.concatenate(parts))

@@ -1,0 +1,58 @@
+"""Score networks of one architecture and several activations on images, as they are."""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from weightspace.images.image_set import PreparedImages
+from weightspace.networks import Activation, Architecture
+from weightspace.zoo.evaluate import evaluate_members, iterate_logits
+
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What networks do on images."""
+
+    val_accuracy: Float32[np.ndarray, " networks"]
+    test_accuracy: Float32[np.ndarray, " networks"]
+    """An output that is not finite is wrong."""
+    test_loss: Float32[np.ndarray, " networks"]
+    answers: Int64[np.ndarray, "networks images"]
+    """The class that each gives each test image, -1 where an output is not finite."""
+    wrong: Bool[np.ndarray, "networks images"]
+    """Which test images each gets wrong."""
+
+
+@torch.no_grad()
+def score_networks(
+    architecture: Architecture,
+    weights: Float32[Tensor, "networks weights"],
+    activations: np.ndarray,
+    images: PreparedImages,
+) -> Outcome:
+    """Run networks on validation and test images, those of one activation together."""
+    num, device = len(weights), weights.device
+    val_accuracy, test_accuracy, test_loss = (np.zeros(num, np.float32) for _ in range(3))
+    answers = np.zeros((num, len(images.test)), np.int64)
+    for activation in ACTIVATIONS:
+        rows = np.flatnonzero(activations == activation)
+        if not len(rows):
+            continue
+        part = weights[torch.from_numpy(rows).to(device)]
+        _, accuracy = evaluate_members(architecture, part, activation, images.val, images.val_labels)
+        val_accuracy[rows] = accuracy.nan_to_num(0).cpu().numpy()
+        logits = torch.cat([found for _, found in iterate_logits(architecture, part, activation, images.test)], dim=1)
+        labels = images.test_labels.expand(len(rows), -1)
+        test_loss[rows] = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1).cpu().numpy()
+        # A class that no image has stands for no answer.
+        given = torch.where(logits.isfinite().all(2), logits.argmax(2), -1)
+        test_accuracy[rows] = (given == labels).float().mean(1).cpu().numpy()
+        answers[rows] = given.cpu().numpy()
+    return Outcome(val_accuracy, test_accuracy, test_loss, answers, answers != images.test_labels.cpu().numpy())

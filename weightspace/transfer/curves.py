@@ -1,0 +1,126 @@
+"""Train networks on from where they stand, all on one budget, and keep their curves."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from weightspace.images.image_set import ImageSet, prepare_images
+from weightspace.networks import Architecture
+from weightspace.samples.generate import read_architecture
+from weightspace.store import Checkpoints
+from weightspace.transfer.config import TransferConfig
+from weightspace.transfer.starts import Starts, gather_starts
+from weightspace.weights.weight_data import WeightData
+from weightspace.zoo.train import check_images, train_table
+from weightspace.zoo.training import PROPERTIES, Trajectory
+
+logger = logging.getLogger(__name__)
+SEEDS_APART = 1_000_000
+SECONDS_BETWEEN_WORDS = 5
+
+
+@dataclass(frozen=True)
+class TransferTables:
+    """What the stage leaves."""
+
+    curves: pd.DataFrame
+    """For each starting point and epoch: row, sample, activation, lr, epoch, six properties, diverged."""
+    candidates: pd.DataFrame
+    """For each row and learning rate: mean validation accuracy after the last epoch, and whether it was chosen."""
+
+
+def transfer_samples(
+    config: TransferConfig, data: WeightData, samples: Checkpoints, image_set: ImageSet, device: torch.device
+) -> TransferTables:
+    """Train every starting point with every learning rate, and keep each row's best rate on validation images.
+
+    Raises:
+        BadInput: the images do not fit the networks, or a row is not among the samples.
+    """
+    architecture = read_architecture(data, config.weights)
+    check_images(architecture, image_set, config.images)
+    starts = gather_starts(config, data, samples)
+    curves = train_starts(config, architecture, starts, image_set, device)
+    candidates = choose_rates(curves, config)
+    chosen = candidates.loc[candidates["chosen"], ["row", "lr"]]
+    kept = curves.merge(chosen, on=["row", "lr"], how="inner")
+    return TransferTables(kept.sort_values(["start", "epoch"]).drop(columns="start").reset_index(drop=True), candidates)
+
+
+def train_starts(
+    config: TransferConfig, architecture: Architecture, starts: Starts, image_set: ImageSet, device: torch.device
+) -> pd.DataFrame:
+    """Train every starting point with every learning rate; one long table of curves."""
+    num, rates = len(starts.table), len(config.lr)
+    table = pd.concat([starts.table] * rates, ignore_index=True)
+    table.insert(0, "start", np.tile(np.arange(num), rates))
+    table["lr"] = np.repeat(np.array(config.lr), num)
+    factors = table.assign(
+        seed=config.seed * SEEDS_APART + table["sample"],
+        optimizer=config.optimizer,
+        weight_decay=config.weight_decay,
+        dropout=config.dropout,
+        batch_size=config.batch_size,
+        train_fraction=config.train_fraction,
+    )
+    initial = torch.from_numpy(np.tile(starts.weights, (rates, 1)))
+    images = prepare_images(image_set, device)
+    watch = watch_progress(len(table) * (config.epochs + 1))
+    found = train_table(architecture, factors, initial, images, config.epochs, config.engine, device, watch)
+    return lay_curves(table, found)
+
+
+def watch_progress(total: int) -> Callable[[int], None]:
+    """Return a function that is told how many networks ended an epoch, and says now and then how far training is."""
+    done, begin = 0, time.monotonic()
+    last = begin
+
+    def watch(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last > SECONDS_BETWEEN_WORDS or done == total:
+            rate = done / max(now - begin, 1e-9)
+            left = (total - done) / rate
+            logger.info("trained %d of %d network epochs, %.0f a second, %.0f s left", done, total, rate, left)
+            last = now
+
+    return watch
+
+
+def lay_curves(table: pd.DataFrame, found: Trajectory) -> pd.DataFrame:
+    """Lay trajectories out as one row for each network and epoch."""
+    epochs = found.weights.shape[1]
+    curves = table.loc[table.index.repeat(epochs)].reset_index(drop=True)
+    curves["epoch"] = np.tile(np.arange(epochs), len(table))
+    diverged = ~np.isfinite(found.weights).all(-1)
+    for name in PROPERTIES:
+        curves[name] = found.properties[name].reshape(-1)
+        diverged |= ~np.isfinite(found.properties[name])
+    return curves.assign(diverged=diverged.reshape(-1))
+
+
+def choose_rates(curves: pd.DataFrame, config: TransferConfig) -> pd.DataFrame:
+    """Compare learning rates by a row's mean validation accuracy after the last epoch; a diverged network counts 0."""
+    last = (curves["epoch"] == config.epochs).to_numpy()
+    rows, rates = curves["row"].to_numpy(str)[last], curves["lr"].to_numpy(float)[last]
+    scores = np.where(curves["diverged"], 0.0, curves["val_accuracy"])[last]
+    candidates: list[dict[str, object]] = []
+    for row in config.rows:
+        values = [float(scores[(rows == row) & (rates == rate)].mean()) for rate in config.lr]
+        best = int(np.argmax(values))
+        for i, (rate, value) in enumerate(zip(config.lr, values, strict=True)):
+            candidates.append({"row": row, "lr": rate, "val_accuracy": value, "chosen": i == best})
+    return pd.DataFrame(candidates)
+
+
+def write_transfer(folder: Path, tables: TransferTables) -> None:
+    """Write curves into a folder that exists."""
+    for name, table in (("curves", tables.curves), ("candidates", tables.candidates)):
+        table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
