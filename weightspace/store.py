@@ -6,10 +6,12 @@ Nothing in a record depends on the clock or on the machine's name: the same inpu
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
@@ -31,7 +33,8 @@ RECORD_NAME = "_record.json"
 """The underscore hides it from readers of the folder as a Parquet table."""
 METADATA_KEY = b"weightspace"
 WEIGHTS = "weights"
-ROWS_PER_GROUP = 1024
+GROUP_BYTES = 2 * 2**20
+"""Weights that are decoded at once: few enough to stay in a core's cache."""
 PART_BYTES = 256 * 2**20
 LIBRARIES = ("weightspace", "torch", "numpy", "pyarrow", "pandas", "scikit-learn", "numba")
 
@@ -136,16 +139,25 @@ def replace_folder(target: Path) -> Iterator[Path]:
 
     The folder stands beside the target until then, so an output is either the old one or the new one, never half.
     """
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove_leftovers(target)
+    scratch, old = (target.with_name(f".{target.name}.{os.getpid()}{end}") for end in ("", ".old"))
     scratch.mkdir(parents=True)
     try:
         yield scratch
         if target.exists():
-            shutil.rmtree(target)
-        scratch.replace(target)
+            target.rename(old)
+        scratch.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what writers that were killed left beside a folder."""
+    for path in target.parent.glob(".*.*"):
+        name, _, pid = path.name.removesuffix(".old")[1:].rpartition(".")
+        if name == target.name and pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+            shutil.rmtree(path)
 
 
 @dataclass(frozen=True)
@@ -173,21 +185,23 @@ def write_part(path: Path, checkpoints: Checkpoints) -> None:
     """Write checkpoints as one Parquet file, under a temporary name until it is whole.
 
     Weights are a fixed-size list of float32, byte-stream-split and zstd-compressed; pandas, DuckDB and pyarrow read it.
+    Row groups are small, so that one member is read without its neighbours, and each knows the range of every column.
     """
     columns = {name: pa.array(checkpoints.table[name]) for name in checkpoints.table.columns}
-    flat = pa.array(np.ascontiguousarray(checkpoints.weights).reshape(-1))
+    names, words = list(columns), [name for name, column in columns.items() if pa.types.is_large_string(column.type)]
+    flat = pa.array(checkpoints.weights.reshape(-1))
     columns[WEIGHTS] = pa.FixedSizeListArray.from_arrays(flat, checkpoints.layout.num_weights)
     metadata = {"layout": checkpoints.layout.model_dump(mode="json"), **checkpoints.about}
     table = pa.table(columns).replace_schema_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     partial = path.with_suffix(".partial")
-    words = [name for name, column in columns.items() if pa.types.is_large_string(column.type)]
     pq.write_table(
         table,
         partial,
-        row_group_size=ROWS_PER_GROUP,
+        row_group_size=max(1, GROUP_BYTES // (4 * checkpoints.layout.num_weights)),
         compression="zstd",
         use_dictionary=words,  # pyright: ignore[reportArgumentType]  (column names are allowed)
         use_byte_stream_split=[f"{WEIGHTS}.list.element"],  # pyright: ignore[reportArgumentType]
+        write_statistics=names,  # pyright: ignore[reportArgumentType]
     )
     partial.replace(path)
 
@@ -237,28 +251,123 @@ def name_part_errors(part: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"{part}: cannot be read as Parquet ({reason}); it may be cut short or altered") from error
+        why = str(error).splitlines()[0]
+        raise BadInput(f"{part}: cannot be read as Parquet ({why}); it may be cut short or altered") from error
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows of a part that are stored, and so read, together."""
+
+    part: Path
+    number: int
+    start: int
+    """Rows before it, over all parts in order."""
+    stop: int
+
+
+def list_groups(parts: Sequence[Path]) -> list[RowGroup]:
+    """List the row groups of some parts in order.
+
+    Raises:
+        BadInput: a part cannot be read.
+    """
+    groups: list[RowGroup] = []
+    stop = 0
+    for part in parts:
+        with name_part_errors(part), pq.ParquetFile(part, memory_map=True) as file:
+            for number in range(file.num_row_groups):
+                start, stop = stop, stop + file.metadata.row_group(number).num_rows
+                groups.append(RowGroup(part, number, start, stop))
+    return groups
+
+
+def read_weights(
+    parts: Sequence[Path], num_weights: int, rows: Int64[np.ndarray, " rows"]
+) -> Float32[np.ndarray, "rows weights"]:
+    """Read the weights of some rows, ascending and counted over the parts; touches only the row groups that hold them.
+
+    Each row group is decoded by one thread and copied to its place while still in cache: no slower than pyarrow's own
+    reader, whose result would have to be copied a second time to lie in one piece.
+    """
+    assert (np.diff(rows) > 0).all()
+    out = np.empty((len(rows), num_weights), np.float32)
+    groups = [g for g in list_groups(parts) if np.searchsorted(rows, g.stop) > np.searchsorted(rows, g.start)]
+    shares = [groups[i :: pa.cpu_count()] for i in range(pa.cpu_count())]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(lambda share: read_groups(share, rows, out), shares))
+    return out
+
+
+def read_groups(
+    groups: Sequence[RowGroup], rows: Int64[np.ndarray, " rows"], out: Float32[np.ndarray, "rows weights"]
+) -> None:
+    """Copy the wanted rows of some row groups to their place in `out`."""
+    for part, some in itertools.groupby(groups, key=lambda group: group.part):
+        with name_part_errors(part), pq.ParquetFile(part, memory_map=True) as file:
+            for group in some:
+                chunks = file.read_row_group(group.number, columns=[WEIGHTS], use_threads=False).column(0).chunks
+                lists = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
+                values = lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, out.shape[1])
+                here = slice(*np.searchsorted(rows, (group.start, group.stop)))
+                # `clip` is the mode that needs no buffer; no index lies outside.
+                np.take(values, rows[here] - group.start, axis=0, out=out[here], mode="clip")
+
+
+def read_columns(parts: Sequence[Path]) -> tuple[Layout, pa.Table, dict[str, Any]]:
+    """Read everything but the weights.
+
+    Raises:
+        BadInput: a part cannot be read, or they have different layouts.
+    """
+    tables: list[pa.Table] = []
+    layout, about = read_metadata(parts[0])
+    for part in parts:
+        if part != parts[0] and read_metadata(part)[0] != layout:
+            raise BadInput(f"{part}: its layout is not that of {parts[0].name}, wanted one architecture")
+        with name_part_errors(part), pq.ParquetFile(part, memory_map=True) as file:
+            names = [name for name in file.schema_arrow.names if name != WEIGHTS]
+            tables.append(file.read(columns=names).replace_schema_metadata(None))
+    try:
+        return layout, pa.concat_tables(tables), about
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{parts[0].parent}: its parts have different columns ({error})") from error
+
+
+def read_parts(parts: Sequence[Path], where: pc.Expression | None = None) -> Checkpoints:
+    """Read the rows of some parts of a zoo or weight data set, in order.
+
+    Args:
+        where: keeps the rows for which it holds; the weights of others are not read, if a whole row group lacks it.
+
+    Raises:
+        BadInput: a part cannot be read, or they have different layouts.
+    """
+    layout, table, about = read_columns(parts)
+    rows = np.arange(len(table))
+    if where is not None:
+        table = table.append_column(WEIGHTS, pa.array(rows)).filter(where)
+        rows = table.column(WEIGHTS).to_numpy()
+        table = table.drop_columns([WEIGHTS])
+    return Checkpoints(layout, table.to_pandas(), read_weights(parts, layout.num_weights, rows), about)
 
 
 def read_part(part: Path) -> Checkpoints:
-    """Read one part of a zoo or weight data set.
+    """Read one Parquet file of checkpoints.
 
     Raises:
         BadInput: it cannot be read.
     """
-    layout, about = read_metadata(part)
-    with name_part_errors(part):
-        table = pq.read_table(part)
-    return unpack_table(table, layout, about)
+    return read_parts([part])
 
 
-def unpack_table(table: pa.Table, layout: Layout, about: dict[str, Any]) -> Checkpoints:
-    """Turn a table that was read into checkpoints."""
-    lists = table.column(WEIGHTS).combine_chunks()
-    values = lists.flatten().to_numpy(zero_copy_only=False) if len(lists) else np.empty(0, np.float32)
-    weights = values.reshape(len(table), layout.num_weights)
-    return Checkpoints(layout, table.drop_columns([WEIGHTS]).to_pandas(), weights, about)
+def read_checkpoints(folder: Path, where: pc.Expression | None = None) -> Checkpoints:
+    """Read the checkpoints of a zoo or weight data set, all of them unless `where` says which.
+
+    Raises:
+        BadInput: no parts, one that cannot be read, or parts of different layouts.
+    """
+    return read_parts(list_parts(folder), where)
 
 
 def iterate_parts(folder: Path) -> Iterator[tuple[int, Checkpoints]]:
@@ -268,8 +377,7 @@ def iterate_parts(folder: Path) -> Iterator[tuple[int, Checkpoints]]:
         BadInput: no parts, or one that cannot be read.
     """
     first = 0
-    for part in list_parts(folder):
-        checkpoints = read_part(part)
+    for checkpoints in map(read_part, list_parts(folder)):
         yield first, checkpoints
         first += len(checkpoints.table)
 
@@ -280,71 +388,12 @@ def read_table(folder: Path) -> tuple[Layout, pd.DataFrame, dict[str, Any]]:
     Raises:
         BadInput: no parts, one that cannot be read, or parts of different layouts.
     """
-    tables: list[pd.DataFrame] = []
-    shared: tuple[Layout, dict[str, Any]] | None = None
-    for part in list_parts(folder):
-        metadata = read_metadata(part)
-        shared = shared or metadata
-        if metadata[0] != shared[0]:
-            raise BadInput(f"{part}: its layout is not that of {name_part(0)} beside it, wanted one architecture")
-        with name_part_errors(part):
-            names = [name for name in pq.read_schema(part).names if name != WEIGHTS]
-            tables.append(pq.read_table(part, columns=names).to_pandas())
-    assert shared is not None
-    return shared[0], pd.concat(tables, ignore_index=True), shared[1]
+    layout, table, about = read_columns(list_parts(folder))
+    return layout, table.to_pandas(), about
 
 
 def read_rows(folder: Path, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows weights"]:
-    """Read the weights of some rows, counted over the parts in order; reads only the row groups that hold them."""
-    first = 0
-    found: dict[int, np.ndarray] = {}
-    for part in list_parts(folder):
-        with name_part_errors(part), pq.ParquetFile(part) as file:
-            for group in range(file.num_row_groups):
-                stop = first + file.metadata.row_group(group).num_rows
-                here = rows[(rows >= first) & (rows < stop)]
-                if len(here):
-                    lists = file.read_row_group(group, columns=[WEIGHTS]).column(0).combine_chunks()
-                    weights = lists.flatten().to_numpy().reshape(stop - first, -1)
-                    found |= {int(row): weights[row - first] for row in here}
-                first = stop
-    return np.stack([found[int(row)] for row in rows])
-
-
-def open_parts(parts: Sequence[Path]) -> tuple[pads.Dataset, dict[str, Any]]:
-    """Open Parquet parts as one table, and read the metadata that they share.
-
-    Raises:
-        BadInput: a part is no readable Parquet file of checkpoints.
-    """
-    try:
-        schema = pq.read_schema(parts[0])
-        table = pads.dataset([str(part) for part in parts], schema=schema)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{parts[0]}: cannot be read as Parquet ({error}); it may be cut short") from error
-    text = (schema.metadata or {}).get(METADATA_KEY)
-    if text is None:
-        raise BadInput(f"{parts[0]}: a Parquet file without a weight layout in its metadata, wanted checkpoints")
-    return table, json.loads(text)
-
-
-def read_checkpoints(folder: Path, where: pc.Expression | None = None) -> Checkpoints:
-    """Read the checkpoints of a zoo or weight data set; the weights come without a copy per row.
-
-    Args:
-        where: keeps the rows for which it holds; reads only the row groups that may have some.
-
-    Raises:
-        BadInput: no parts, or one that cannot be read.
-    """
+    """Read the weights of some rows in any order, counted over the parts; reads only the row groups that hold them."""
     parts = list_parts(folder)
-    dataset, metadata = open_parts(parts)
-    try:
-        table = dataset.to_table(filter=where)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{folder}: its parts cannot be read ({error}); one may be cut short") from error
-    layout = Layout.model_validate(metadata.pop("layout"))
-    lists = table.column(WEIGHTS).combine_chunks()
-    values = lists.flatten().to_numpy(zero_copy_only=True) if len(lists) else np.empty(0, np.float32)
-    weights = values.reshape(len(table), layout.num_weights)
-    return Checkpoints(layout, table.drop_columns([WEIGHTS]).to_pandas(), weights, metadata)
+    ascending, place = np.unique(rows, return_inverse=True)
+    return read_weights(parts, read_metadata(parts[0])[0].num_weights, ascending)[place]
