@@ -44,7 +44,7 @@ def build_module(architecture, activation, weights, dtype):
             masked[number] = Masked()
             layers.append(masked[number])
     module = nn.Sequential(*layers).to(dtype)
-    nn.utils.vector_to_parameters(weights.to(dtype), module.parameters())
+    nn.utils.vector_to_parameters(weights.to(dtype, copy=True), module.parameters())
     return module, masked
 
 

@@ -1,0 +1,164 @@
+"""Write the kernels of a convolution for the fused CPU engine.
+
+A tile of outputs stays in registers while the kernel walks over channels and rows; the columns of the convolution are
+written out, so that LLVM keeps every sum in a register.
+"""
+
+from itertools import product
+
+from weightspace.zoo.fused_source import NUM_REGISTERS, POOL, Convolution, Source, split_evenly
+
+FEATURES_AT_ONCE = max(1, (NUM_REGISTERS - 12) // 4)
+"""Each needs four sums; the rest is for inputs."""
+GRADIENTS_AT_ONCE = 25
+INPUTS_AT_ONCE = 20
+
+
+def write_convolution(source: Source, shape: Convolution) -> None:
+    """Sum and, where the block pools, keep maxima."""
+    for start, size, tiles in split_evenly(shape.features, FEATURES_AT_ONCE):
+        for left, wide, steps in split_evenly(shape.columns * shape.edge, POOL if shape.pool else 4):
+            with source.loop("tile", tiles), source.loop("row", shape.rows), source.loop("step", steps):
+                source.add(f"feature = {start} + {size} * tile", f"column = {left} + {wide} * step")
+                write_tile(source, shape, size, wide)
+                write_outputs(source, shape, size, wide)
+
+
+def write_tile(source: Source, shape: Convolution, size: int, wide: int) -> None:
+    """Sum the convolution for some features at `edge` rows by `wide` columns, in `s{feature}_{row}_{column}`."""
+    spots = list(product(range(shape.edge), range(wide)))
+    kernel = shape.kernel
+    for f in range(size):
+        source.add(f"s{f}_0_0 = load_at(weights, feature, {shape.features * shape.weights_per_feature + f})")
+        source.add(*(f"s{f}_{r}_{c} = s{f}_0_0" for r, c in spots[1:]))
+    with source.loop("channel", shape.channels), source.loop("y", kernel):
+        source.add(
+            f"x = (channel * {shape.height} + row * {shape.edge} + y) * {shape.width} + column",
+            f"w = ((feature * {shape.channels}) + channel) * {kernel**2} + y * {kernel}",
+        )
+        for k in range(kernel):
+            new = range(wide) if k == 0 else range(wide - 1, wide)
+            source.add(
+                *(
+                    f"x{r}_{k + c} = load_at(entry, x, {r * shape.width + k + c})"
+                    for r in range(shape.edge)
+                    for c in new
+                )
+            )
+            for f in range(size):
+                source.add(f"v = load_at(weights, w, {f * shape.weights_per_feature + k})")
+                source.add(*(f"s{f}_{r}_{c} = fma(v, x{r}_{k + c}, s{f}_{r}_{c})" for r, c in spots))
+
+
+def write_outputs(source: Source, shape: Convolution, size: int, wide: int) -> None:
+    """Store the sums of a tile, or their maximum and which it was."""
+    for f in range(size):
+        place = f"((feature + {f}) * {shape.rows} + row) * {shape.columns}"
+        if not shape.pool:
+            source.add(*(f"store(out, {place} + column + {c}, s{f}_0_{c})" for c in range(wide)))
+            continue
+        source.add(
+            f"i = {place} + step",
+            f"right_up, right_down = s{f}_0_1 > s{f}_0_0, s{f}_1_1 > s{f}_1_0",
+            f"up = select(right_up, s{f}_0_1, s{f}_0_0)",
+            f"down = select(right_down, s{f}_1_1, s{f}_1_0)",
+            "lower = down > up",
+            "store(out, i, select(lower, down, up))",
+            "store_mask(winners, 2 * i, lower)",
+            "store_mask(winners, 2 * i + 1, select_mask(lower, right_down, right_up))",
+        )
+
+
+def write_convolution_gradient(source: Source, shape: Convolution) -> None:
+    """Add to the gradients of the weights, some rows of one kernel at a time."""
+    with source.loop("feature", shape.features), source.loop("channel", shape.channels):
+        source.add(f"w = (feature * {shape.channels} + channel) * {shape.kernel**2}")
+        for top, tall, tiles in split_evenly(shape.kernel, max(1, GRADIENTS_AT_ONCE // shape.kernel)):
+            with source.loop("tile", tiles):
+                source.add(f"top = {top} + {tall} * tile")
+                write_gradient_tile(source, shape, tall)
+
+
+def write_gradient_tile(source: Source, shape: Convolution, tall: int) -> None:
+    """Sum the gradients of `tall` rows of one kernel over all positions.
+
+    Under pooling only the winner has a gradient: the inputs that it saw are selected, first between columns, then
+    between rows.
+    """
+    across = range(shape.kernel)
+    cells = list(product(range(tall), across))
+    source.add(*(f"s{r}_{c} = zeros()" for r, c in cells))
+    with source.loop("row", shape.rows), source.loop("column", shape.columns):
+        source.add(
+            f"i = (feature * {shape.rows} + row) * {shape.columns} + column",
+            "d = load(delta, i)",
+            f"x = (channel * {shape.height} + row * {shape.edge} + top) * {shape.width} + column * {shape.edge}",
+        )
+        if not shape.pool:
+            source.add(*(f"s{r}_{c} = fma(d, load_at(entry, x, {r * shape.width + c}), s{r}_{c})" for r, c in cells))
+        else:
+            source.add("lower, right = load_mask(winners, 2 * i), load_mask(winners, 2 * i + 1)")
+            for r in range(tall + 1):
+                for c in across:
+                    i = r * shape.width + c
+                    source.add(f"x{r}_{c} = select(right, load_at(entry, x, {i + 1}), load_at(entry, x, {i}))")
+                if r:
+                    source.add(
+                        *(f"s{r - 1}_{c} = fma(d, select(lower, x{r}_{c}, x{r - 1}_{c}), s{r - 1}_{c})" for c in across)
+                    )
+    source.add(f"at = w + top * {shape.kernel}")
+    for r, c in cells:
+        i = r * shape.kernel + c
+        source.add(f"store(gradient, at + {i}, load_at(gradient, at, {i}) + s{r}_{c})")
+
+
+def write_convolution_inputs(source: Source, shape: Convolution) -> None:
+    """Compute the gradient of the inputs, some columns of the patch that one output saw at a time."""
+    area, wide = shape.height * shape.width, max(1, INPUTS_AT_ONCE // shape.patch)
+    with source.loop("channel", shape.channels):
+        source.add(f"plane = channel * {area}")
+        with source.loop("i", area):
+            source.add("store(previous, plane + i, zeros())")
+        with source.loop("row", shape.rows), source.loop("column", shape.columns):
+            source.add(f"x = plane + row * {shape.edge * shape.width} + column * {shape.edge}")
+            for left in range(0, shape.patch, wide):
+                write_patch(source, shape, range(left, min(left + wide, shape.patch)))
+
+
+def write_patch(source: Source, shape: Convolution, columns: range) -> None:
+    """Add to some columns of the patch of inputs that one output saw, summed over features.
+
+    Under pooling the output's gradient goes to the winner: its row is chosen by selecting between rows of the kernel,
+    its column by splitting the gradient in two.
+    """
+    rows = range(shape.patch)
+    source.add(*(f"s{r}_{c} = zeros()" for r, c in product(rows, columns)))
+    with source.loop("feature", shape.features):
+        source.add(
+            f"i = (feature * {shape.rows} + row) * {shape.columns} + column",
+            "d = load(delta, i)",
+            f"w = (feature * {shape.channels} + channel) * {shape.kernel**2}",
+        )
+        if shape.pool:
+            source.add("lower, right = load_mask(winners, 2 * i), load_mask(winners, 2 * i + 1)")
+            source.add("d0, d1 = select(right, zeros(), d), select(right, d, zeros())")
+        for r in rows:
+            write_patch_row(source, shape, r, columns)
+    for r, c in product(rows, columns):
+        i = r * shape.width + c
+        source.add(f"store(previous, x + {i}, load_at(previous, x, {i}) + s{r}_{c})")
+
+
+def write_patch_row(source: Source, shape: Convolution, r: int, columns: range) -> None:
+    """Add one feature's share to one row of a patch."""
+    kernel = shape.kernel
+    needed = range(max(columns.start - shape.edge + 1, 0), min(columns.stop, kernel))
+    if not shape.pool:
+        source.add(*(f"s{r}_{c} = fma(d, load_at(weights, w, {r * kernel + c}), s{r}_{c})" for c in needed))
+        return
+    for k in needed:
+        here = f"load_at(weights, w, {r * kernel + k})" if r < kernel else "zeros()"
+        above = f"load_at(weights, w, {(r - 1) * kernel + k})" if r else "zeros()"
+        source.add(f"v{k} = select(lower, {above}, {here})")
+    for c in columns:
+        source.add(*(f"s{r}_{c} = fma(d{n}, v{c - n}, s{r}_{c})" for n in (0, 1) if c - n in needed))

@@ -1,0 +1,261 @@
+"""Train many members at once on a CPU: sixteen side by side in the lanes of vectors, groups of sixteen on all cores."""
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32, Int64
+
+from weightspace.config import BadInput
+from weightspace.images.image_set import SPLITS, PreparedImages
+from weightspace.networks import Architecture, build_layout
+from weightspace.zoo import fused_driver as driver
+from weightspace.zoo import fused_kernels as kernels
+from weightspace.zoo.fused_build import compile_driver, compile_kernel
+from weightspace.zoo.fused_source import list_shapes
+from weightspace.zoo.fused_tables import (
+    ImageTable,
+    lay_rows,
+    make_table,
+    make_vectors,
+    select_lanes,
+    tabulate_dropout,
+    tabulate_keys,
+    tabulate_schedule,
+    tabulate_shares,
+)
+from weightspace.zoo.fused_vectors import LANES
+from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_order, draw_subset
+
+NUM_TABLES = 5
+"""Of a group's state: weights, gradients, two moments, room for gradients."""
+
+
+def train_members_fused(
+    architecture: Architecture,
+    recipe: Recipe,
+    initial: Float32[torch.Tensor, "members weights"],
+    images: PreparedImages,
+    epochs: int,
+    device: torch.device,
+    on_epoch: Callable[[int], None] | None = None,
+) -> Trajectory:
+    """Train members that share a recipe; see `training.TrainMembers`. Uses as many threads as torch may.
+
+    A recipe's optimizer and batch size may also be arrays, a value a member: they need no kernels of their own.
+
+    Raises:
+        BadInput: the device is no CPU, or there is no kernel for the activation or an optimizer.
+    """
+    check_support(recipe, device)
+    run = Run(architecture, recipe, initial, images, epochs)
+    batch_size, optimizer = (np.broadcast_to(v, len(recipe.seed)) for v in (recipe.batch_size, recipe.optimizer))
+    order = np.lexsort((optimizer, batch_size, recipe.num_train))
+    groups = [Group(run, order[i : i + LANES]) for i in range(0, len(order), LANES)]
+    advance_all(run, groups, on_epoch)
+    return Trajectory(run.weights, run.properties)
+
+
+def check_support(recipe: Recipe, device: torch.device) -> None:
+    """Refuse what only the torch engine could do."""
+    asked = [(recipe.activation, kernels.ACTIVATIONS)]
+    asked += [(name, kernels.OPTIMIZERS) for name in np.unique(np.asarray(recipe.optimizer)).tolist()]
+    for name, known in asked:
+        if name not in known:
+            words = ", ".join(str(word) for word in known if word)
+            raise BadInput(f"engine fused_cpu: got {name!r}, wanted one of {words}; try the torch engine")
+    if device.type != "cpu":
+        raise BadInput(f"engine fused_cpu: got device {device}, wanted cpu; the torch engine runs on any device")
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Compiled code: per block the addresses of forward, weight gradient, input gradient and activation."""
+
+    blocks: tuple[tuple[int, int, int, int], ...]
+    updates: dict[str, int]
+    train_epoch: Callable[[int], None]
+    evaluate: Callable[[int], None]
+
+
+def build_kernels(architecture: Architecture, recipe: Recipe) -> Kernels:
+    """Compile what a recipe needs, or load it from the cache."""
+    blocks = []
+    for block, shape in zip(architecture.blocks, list_shapes(architecture), strict=True):
+        activation = recipe.activation if block.activate else None
+        blocks.append(
+            (
+                compile_kernel(kernels.write_forward(shape)),
+                compile_kernel(kernels.write_weight_gradient(shape)),
+                compile_kernel(kernels.write_input_gradient(shape)) if blocks else 0,
+                compile_kernel(kernels.write_activate(activation)),
+            )
+        )
+    names = np.unique(np.asarray(recipe.optimizer)).tolist()
+    updates = {name: compile_kernel(kernels.write_update(name)) for name in names}
+    return Kernels(tuple(blocks), updates, compile_driver("train_epoch"), compile_driver("evaluate"))
+
+
+class Run:
+    """One call of the engine: what all groups share, and the trajectory they fill."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        recipe: Recipe,
+        initial: Float32[torch.Tensor, "members weights"],
+        images: PreparedImages,
+        epochs: int,
+    ) -> None:
+        self.architecture, self.recipe, self.epochs = architecture, recipe, epochs
+        self.initial = initial.detach().cpu().numpy()
+        self.kernels = build_kernels(architecture, recipe)
+        self.tables = {s: make_table(getattr(images, s), getattr(images, f"{s}_labels")) for s in SPLITS}
+        layout = build_layout(architecture)
+        self.num_weights = layout.num_weights
+        self.offsets = [layout.layer_slice(layer).start for layer in range(layout.num_layers)]
+        shape = (len(self.initial), epochs + 1)
+        self.weights = np.empty((*shape, self.num_weights), np.float32)
+        self.properties = {name: np.empty(shape, np.float32) for name in PROPERTIES}
+
+    def advance(self, group: "Group", epoch: int) -> None:
+        """Train a group for an epoch (not for epoch 0) and keep its weights and properties."""
+        work = Work(self, group.state)
+        if epoch:
+            group.train_epoch(epoch, work)
+        real = len(group.members)
+        self.weights[group.members, epoch] = group.state[0, :, :real].T
+        for split in SPLITS:
+            loss, accuracy = group.evaluate(split, work)
+            self.properties[f"{split}_loss"][group.members, epoch] = loss[:real]
+            self.properties[f"{split}_accuracy"][group.members, epoch] = accuracy[:real]
+
+
+def advance_all(run: Run, groups: list["Group"], on_epoch: Callable[[int], None] | None) -> None:
+    """Take all groups through all epochs, each as soon as a thread is free; the queue keeps them abreast."""
+    waiting = np.full(run.epochs + 1, len(groups))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        running: dict[Future[None], tuple[Group, int]] = {
+            pool.submit(run.advance, group, 0): (group, 0) for group in groups
+        }
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    group, epoch = running.pop(future)
+                    future.result()
+                    if epoch < run.epochs:
+                        running[pool.submit(run.advance, group, epoch + 1)] = (group, epoch + 1)
+                    waiting[epoch] -= 1
+                    if on_epoch and not waiting[epoch]:
+                        on_epoch(epoch)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or an interrupt, what has not begun never does
+
+
+class Work:
+    """Buffers for one image of sixteen members, the program that uses them, and the job that says on what."""
+
+    def __init__(self, run: Run, state: Float32[np.ndarray, "tables weights lanes"]) -> None:
+        shapes, blocks = list_shapes(run.architecture), run.architecture.blocks
+        self.program = np.zeros((len(shapes), driver.NUM_COLUMNS), np.int64)
+        self.job = np.zeros(driver.NUM_FIELDS, np.int64)
+        self.kept: dict[int, np.ndarray] = {}
+        self.buffers = [make_vectors(run.tables["train"].pixels.shape[1])]
+        for number, row in enumerate(self.program):
+            units = shapes[number].num_units
+            slope, delta, winners, out = (make_vectors(n) for n in (units, units, -(-units // LANES), units))
+            row[[driver.FORWARD, driver.WEIGHT_GRADIENT, driver.INPUT_GRADIENT, driver.ACTIVATE]] = run.kernels.blocks[
+                number
+            ]
+            row[[driver.ENTRY, driver.SLOPE, driver.DELTA, driver.WINNERS, driver.OUT]] = [
+                array.ctypes.data for array in (self.buffers[-1], slope, delta, winners, out)
+            ]
+            row[[driver.WEIGHTS, driver.GRADIENT]] = [state[i, run.offsets[number] :].ctypes.data for i in (0, 1)]
+            row[[driver.UNITS, driver.HAS_DROPOUT]] = units, blocks[number].dropout
+            self.buffers += [slope, delta, winners, out]
+        self.set_tables({driver.PROGRAM: self.program, driver.STATE: state})
+        self.set_numbers({driver.NUM_BLOCKS: len(shapes), driver.NUM_WEIGHTS: run.num_weights})
+
+    def set_tables(self, tables: dict[int, np.ndarray]) -> None:
+        """Enter tables into the job and keep them alive."""
+        for field, table in tables.items():
+            assert table.flags.c_contiguous
+            self.job[field] = table.ctypes.data
+        self.kept |= tables
+
+    def set_numbers(self, numbers: dict[int, int]) -> None:
+        """Enter numbers into the job."""
+        for field, number in numbers.items():
+            self.job[field] = number
+
+    def set_rows(
+        self, table: ImageTable, parts: list[Int64[np.ndarray, " _"]], counts: Int32[np.ndarray, " lanes"]
+    ) -> None:
+        """Enter the images that lanes see, in this order."""
+        order = lay_rows(parts)
+        self.set_tables(
+            {
+                driver.IMAGES: table.pixels,
+                driver.ORDER: order,
+                driver.LABELS: table.labels[order],
+                driver.COUNTS: counts,
+            }
+        )
+        self.set_numbers(
+            {driver.WIDTH: table.pixels.shape[1], driver.LEAST: int(counts.min()), driver.MOST: int(counts.max())}
+        )
+
+
+class Group:
+    """Sixteen members (the last one repeated to fill up) and their state."""
+
+    def __init__(self, run: Run, members: Int64[np.ndarray, " members"]) -> None:
+        self.run, self.members = run, members
+        rows = np.concatenate([members, np.repeat(members[-1:], LANES - len(members))])
+        self.lanes = select_lanes(run.recipe, rows)
+        self.counts = self.lanes.num_train.astype(np.int32)
+        num_images = len(run.tables["train"].labels)
+        self.subsets = [
+            draw_subset(int(seed), int(count), num_images)
+            for seed, count in zip(self.lanes.seed, self.counts, strict=True)
+        ]
+        self.state = make_vectors(NUM_TABLES, run.num_weights)
+        self.state[0] = run.initial[rows].T
+        self.dropout = tabulate_dropout(self.lanes)
+        self.updates = np.array([run.kernels.updates[name] for name in self.lanes.optimizers])
+
+    def train_epoch(self, epoch: int, work: Work) -> None:
+        """Take the members through their images once; epochs count from 1."""
+        lanes = self.lanes
+        orders = [draw_order(int(s), epoch, part) for s, part in zip(lanes.seed, self.subsets, strict=True)]
+        work.set_rows(self.run.tables["train"], orders, self.counts)
+        events, schedule = tabulate_schedule(lanes, epoch)
+        drops = bool(lanes.dropout.any())
+        work.set_tables(
+            {
+                driver.SHARES: tabulate_shares(lanes),
+                driver.EVENTS: events,
+                driver.SCHEDULE: schedule,
+                driver.UPDATES: self.updates,
+                driver.KEYS: tabulate_keys(lanes, epoch) if drops else self.dropout,
+                driver.DROPOUT: self.dropout,
+            }
+        )
+        work.set_numbers({driver.NUM_UPDATES: len(self.updates), driver.DROPS: drops})
+        self.run.kernels.train_epoch(work.job.ctypes.data)
+
+    def evaluate(self, split: str, work: Work) -> tuple[Float32[np.ndarray, " lanes"], Float32[np.ndarray, " lanes"]]:
+        """Measure loss and accuracy of each lane on a split; of the training images on its own."""
+        table = self.run.tables[split]
+        parts, counts = self.subsets, self.counts
+        if split != "train":
+            parts = [np.arange(len(table.labels))] * LANES
+            counts = np.full(LANES, len(table.labels), np.int32)
+        work.set_rows(table, parts, counts)
+        result = make_vectors(2)
+        work.set_tables({driver.RESULT: result, driver.KEYS: self.dropout, driver.DROPOUT: self.dropout})
+        self.run.kernels.evaluate(work.job.ctypes.data)
+        loss, accuracy = result / counts.astype(np.float32)
+        return loss, accuracy + 0 * loss  # not-a-number stays visible
