@@ -12,7 +12,7 @@ def configure(**changes):
     values = {
         "source": {"kind": "digits"},
         "classes": 10,
-        "size": 28,
+        "side": 28,
         "fit": "resize",
         "channels": 1,
         "split": {"kind": "counts", "train": 200, "val": 100, "test": 100, "seed": 0},

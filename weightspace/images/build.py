@@ -31,7 +31,7 @@ def build_image_set(config: ImagesConfig, root: Path) -> ImageSet:
     split = split_images(labels, raw.num_train, config.split)
     check_parts(labels, split, config.classes)
     rows = np.concatenate([split[name] for name in SPLITS])
-    images = fit_pixels(raw.all.pixels, rows, config.size, config.channels, config.fit)
+    images = fit_pixels(raw.all.pixels, rows, config.side, config.channels, config.fit)
     mean, std = choose_statistics(images[: len(split["train"])], config.normalize)
     return ImageSet(
         images=torch.from_numpy(images),

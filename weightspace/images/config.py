@@ -130,7 +130,7 @@ class ImagesConfig(Config):
     source: Annotated[Digits | Mnist5k | Idx | Published, Field(discriminator="kind")]
     classes: int = Field(ge=2)
     """How many classes the set must turn out to have, labelled from 0."""
-    size: int = Field(ge=1)
+    side: int = Field(ge=1)
     """Height and width that all images are brought to, in pixels."""
     fit: Literal["resize", "crop"]
     """`resize` stretches the whole image to the size; `crop` cuts its centre out, or sets it in a black frame."""

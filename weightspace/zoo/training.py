@@ -90,7 +90,7 @@ def batch_bounds(num_train: int, batch_size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + batch_size, num_train)
 
 
-def mix_bits(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+def mix_bits(x: UInt64[np.ndarray, "*shape"] | np.uint64) -> UInt64[np.ndarray, "*shape"]:
     """Scramble 32-bit numbers held in uint64, each bit of the result depending on each bit given.
 
     Source: C. Wellons, the `lowbias32` integer hash (public domain constants).
@@ -99,7 +99,7 @@ def mix_bits(x: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     x = x & low
     x = ((x ^ (x >> high)) * np.uint64(0x7FEB352D)) & low
     x = ((x ^ (x >> mid)) * np.uint64(0x846CA68B)) & low
-    return x ^ (x >> high)
+    return np.asarray(x ^ (x >> high))
 
 
 def draw_keep(

@@ -47,7 +47,7 @@ def make_config():
         values = {
             "source": {"kind": "idx", "origin": {"kind": "folder", "path": "set"}},
             "classes": 4,
-            "size": 6,
+            "side": 6,
             "fit": "resize",
             "channels": 1,
             "split": {"kind": "official", "train": 24, "val": 12, "test": 16, "seed": 1},

@@ -47,7 +47,7 @@ def test_statistics_are_those_of_numpy_per_channel():
 
 
 def test_size_and_channels_are_as_asked(study, make_config):
-    assert build_image_set(make_config(size=9, channels=3, fit="crop"), study).shape == (3, 9, 9)
+    assert build_image_set(make_config(side=9, channels=3, fit="crop"), study).shape == (3, 9, 9)
 
 
 def test_a_set_of_other_classes_than_stated_is_refused(study, make_config):
@@ -78,7 +78,7 @@ def test_digits_are_resized_to_28(make_config, tmp_path):
     config = make_config(
         source={"kind": "digits"},
         classes=10,
-        size=28,
+        side=28,
         split={"kind": "counts", "train": 1197, "val": 300, "test": 300, "seed": 0},
     )
     image_set = build_image_set(config, tmp_path)

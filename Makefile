@@ -1,0 +1,40 @@
+# `make run` and `make test` set up what they need in .venv and do the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help run dvc test lint
+
+help:
+	@echo "make run    run the quickstart study through Prefect and say where the report is"
+	@echo "make dvc    run it through DVC alone"
+	@echo "make test   run the tests"
+	@echo "make lint   check style, types and import contracts"
+
+run: .venv/installed
+	@$(BIN)/python -m flows.pipeline
+
+dvc: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+test: .venv/installed-dev
+	@$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "installing into .venv; this takes a few minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+# Groups of dependencies need a newer pip than Python 3.11 comes with.
+.venv/installed-dev: pyproject.toml constraints.txt
+	@echo "installing into .venv; this takes a few minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch .venv/installed $@

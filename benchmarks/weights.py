@@ -1,0 +1,173 @@
+"""Weight data sets: how fast they are read, how small they are, how fast views and alignment are made.
+
+The weights are real: CNN-s members of several inits, activations, optimizers and learning rates, trained on the bundled
+digits; and copies of each with its units in another order, which no file format can tell from members of their own.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from weightspace.images.build import build_image_set
+from weightspace.images.config import CountSplit, Digits, ImagesConfig, TrainStatistics
+from weightspace.images.image_set import prepare_images
+from weightspace.layout import Layout
+from weightspace.networks import build_cnn_s, build_layout
+from weightspace.store import Checkpoints, list_parts, read_weights, write_parts
+from weightspace.tokens.views import make_view
+from weightspace.weights.align import match_weights
+from weightspace.weights.permute import draw_permutations, permute_weights
+from weightspace.zoo.config import Choice, Draw, Factors, Fixed, LogUniform
+from weightspace.zoo.members import draw_members, initialize_members
+from weightspace.zoo.train import train_table
+
+TRAINED, COPIES, EPOCHS = 40, 25, 25
+REPEATS = 9
+"""The best of so many counts: other work on the machine only ever makes one slower."""
+FILES = 1000
+"""Checkpoints that are also written one file each; the time for all is theirs in proportion."""
+VIEWS = 512
+SEED = 0
+CPU = torch.device("cpu")
+
+
+def measure() -> dict[str, float]:
+    """Measure every figure, and print a table of them."""
+    layout = build_layout(build_cnn_s())
+    trained = train_weights()
+    weights = copy_members(layout, trained)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        figures |= measure_store(layout, weights, Path(folder))
+    figures["views_per_s"] = measure_views(layout, weights[:, -1])
+    figures["align_1000_s"] = time_best(lambda: match_weights(layout, weights[:, -1], trained[0, -1], SEED), 3)
+    figures["align_recovered"] = measure_recovery(layout, trained[:, -1])
+    print(f"{len(weights)} members x {weights.shape[1]} epochs of CNN-s, {torch.get_num_threads()} threads")
+    for name, value in figures.items():
+        print(f"{name:18} {value:12,.4g}")
+    return figures
+
+
+def train_weights() -> Float32[Tensor, "members checkpoints weights"]:
+    """Train members of all kinds on the bundled digits; only those that stay finite count."""
+    split = CountSplit(kind="counts", train=1000, val=300, test=300, seed=SEED)
+    images = ImagesConfig(
+        source=Digits(kind="digits"),
+        classes=10,
+        side=28,
+        fit="resize",
+        channels=1,
+        split=split,
+        normalize=TrainStatistics(kind="train"),
+    )
+    factors: Factors = {
+        "activation": Choice(kind="choice", values=("tanh", "relu")),
+        "init": Choice(kind="choice", values=("uniform", "normal", "kaiming_uniform", "kaiming_normal")),
+        "optimizer": Choice(kind="choice", values=("adam", "sgd")),
+        "lr": LogUniform(kind="log_uniform", low=1e-4, high=1e-2),
+        "weight_decay": LogUniform(kind="log_uniform", low=1e-5, high=1e-3),
+        "dropout": Fixed(kind="fixed", value=0.0),
+        "batch_size": Fixed(kind="fixed", value=32),
+        "train_fraction": Fixed(kind="fixed", value=1.0),
+    }
+    table = draw_members(Draw(kind="draw", count=TRAINED, seed=SEED, factors=factors))
+    prepared = prepare_images(build_image_set(images, Path.cwd()), CPU)
+    architecture = build_cnn_s()
+    initial = initialize_members(architecture, table)
+    trajectory = train_table(architecture, table, initial, prepared, EPOCHS, "auto", CPU)
+    weights = torch.from_numpy(trajectory.weights)
+    return weights[weights.isfinite().all(2).all(1)]
+
+
+def copy_members(
+    layout: Layout, trained: Float32[Tensor, "members checkpoints weights"]
+) -> Float32[Tensor, "copies checkpoints weights"]:
+    """Make 1,000 members of the trained ones, each copy with an order of its own for all its epochs."""
+    generator = torch.Generator().manual_seed(SEED)
+    members, checkpoints, num_weights = trained.shape
+    chosen = trained[torch.arange(TRAINED * COPIES) % members]
+    orders = draw_permutations(layout, len(chosen), generator)
+    orders = {name: order.repeat_interleave(checkpoints, 0) for name, order in orders.items()}
+    return permute_weights(layout, chosen.flatten(0, 1), orders).reshape(-1, checkpoints, num_weights)
+
+
+def time_best(run: Callable[[], object], repeats: int) -> float:
+    """Return the shortest of several times in seconds."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = run()
+        seconds.append(time.perf_counter() - start)
+        del result
+    return min(seconds)
+
+
+def measure_store(
+    layout: Layout, weights: Float32[Tensor, "members checkpoints weights"], folder: Path
+) -> dict[str, float]:
+    """Write the members as Parquet, and read the weights into one tensor in three ways, in turn."""
+    members, checkpoints, num_weights = weights.shape
+    table = pd.DataFrame(
+        {
+            "member": [f"m{i:06d}" for i in range(members) for _ in range(checkpoints)],
+            "epoch": np.tile(np.arange(checkpoints), members),
+        }
+    )
+    flat = weights.reshape(-1, num_weights).numpy()
+    write_parts(folder, Checkpoints(layout, table, flat))
+    write_files(layout, weights, folder)
+    parts, rows = list_parts(folder), np.arange(len(flat))
+    bare: list[float] = []
+    ours: list[float] = []
+    for _ in range(REPEATS):
+        bare.append(time_best(lambda: pq.read_table(parts, columns=["weights"]), 1))
+        ours.append(time_best(lambda: torch.from_numpy(read_weights(parts, num_weights, rows)), 1))
+    files = time_best(lambda: read_files(layout, folder), 3) * len(flat) / FILES
+    return {
+        "read_over_pyarrow": min(bare) / min(ours),
+        "read_gb_per_s": flat.nbytes / 1e9 / min(ours),
+        "bytes_over_floor": sum(part.stat().st_size for part in parts) / flat.nbytes,
+        "load_over_files": files / min(ours),
+    }
+
+
+def write_files(layout: Layout, weights: Float32[Tensor, "members checkpoints weights"], folder: Path) -> None:
+    """Write checkpoints the usual way: a state dict a file."""
+    for i in range(FILES):
+        member, epoch = divmod(i, weights.shape[1])
+        state = {name: tensor.clone() for name, tensor in layout.split(weights[member, epoch]).items()}
+        torch.save(state, folder / f"{i:06d}.pt")
+
+
+def read_files(layout: Layout, folder: Path) -> Float32[Tensor, "checkpoints weights"]:
+    """Read back what `write_files` wrote."""
+    return torch.stack([layout.join(torch.load(folder / f"{i:06d}.pt")) for i in range(FILES)])
+
+
+def measure_views(layout: Layout, weights: Float32[Tensor, "members weights"]) -> float:
+    """Count the permuted views that are made in a second."""
+    generator = torch.Generator().manual_seed(SEED)
+    batch = weights[:VIEWS]
+    make_view(layout, batch, generator, permute=True, noise=0.0)
+    return VIEWS / time_best(lambda: make_view(layout, batch, generator, permute=True, noise=0.0), 20 * REPEATS)
+
+
+def measure_recovery(layout: Layout, weights: Float32[Tensor, "members weights"]) -> float:
+    """Return the share of 1,000 reordered copies of trained networks that alignment restores to the bit."""
+    generator = torch.Generator().manual_seed(SEED + 1)
+    restored, trials = 0, 0
+    for reference in weights:
+        num = -(-TRAINED * COPIES // len(weights))
+        planted = permute_weights(layout, reference.expand(num, -1), draw_permutations(layout, num, generator))
+        found = permute_weights(layout, planted, match_weights(layout, planted, reference, SEED))
+        restored += int((found == reference).all(1).sum())
+        trials += num
+    return restored / trials

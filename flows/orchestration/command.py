@@ -1,0 +1,83 @@
+"""The command line of `python -m flows.pipeline`."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.orchestration.processes import exit_on_terminate
+from flows.orchestration.selection import check_stages
+from flows.orchestration.server import start_server
+from flows.orchestration.settings import apply_settings
+from flows.params import read_study
+from weightspace.config import BadInput
+
+INTERRUPTED_STATUS = 130
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(help="Stages to bring up to date with all they need: zoo, zoo@digits. All if none."),
+]
+Force = Annotated[
+    list[str] | None, typer.Option(help="Run this stage even if nothing changed: zoo, zoo@digits. May be repeated.")
+]
+StudyFolder = Annotated[Path, typer.Option("--study", help="Folder with the study's params.yaml.")]
+AtOnce = Annotated[int, typer.Option(min=1, help="Stages that may run side by side.")]
+
+
+def run_command(targets: Targets = None, force: Force = None, study: StudyFolder = Path(), at_once: AtOnce = 2) -> None:
+    """Bring a study up to date: run the stages whose code, inputs or parameters changed, and show them in Prefect."""
+    try:
+        with contextlib.chdir(check_folder(study)):
+            read = read_study(Path())
+            apply_settings(Path())
+        check_stages(read, [*(targets or []), *(force or [])])
+        status = run_pipeline(targets or [], force or [], study, at_once)
+    except BadInput as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED_STATUS
+    sys.exit(status)
+
+
+def check_folder(folder: Path) -> Path:
+    """Check that a study's folder is there.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"--study: got {str(folder)!r}, wanted a folder with a params.yaml")
+    return folder
+
+
+def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int) -> int:
+    """Run the flow, on a server of our own unless the user has one; returns the exit status."""
+    exit_on_terminate()
+    server = start_server()
+    # Importing Prefect and DVC takes as long as the server does to start, so they do it side by side.
+    from flows.orchestration.graph import read_graph
+    from flows.orchestration.runner import StageFailed
+    from flows.pipeline import pipeline
+
+    with contextlib.chdir(study):
+        read_graph()
+    if server:
+        server.wait()
+    try:
+        pipeline(targets, force, str(study), at_once)
+    except StageFailed as failure:
+        print(f"error: {failure.name}: {failure.reason}", file=sys.stderr)
+        return failure.exit_status
+    return 0
+
+
+def main() -> None:
+    """Read the command line and run what it asks for."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(run_command)
+    app(prog_name="python -m flows.pipeline")

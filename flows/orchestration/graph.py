@@ -1,0 +1,117 @@
+"""Ask DVC, inside this process, for the graph, for what changed, and for outputs that were lost.
+
+DVC's objects are not safe in threads, so that one lock guards them all. The working directory has to be the study's
+folder: DVC names stages relative to it.
+"""
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import networkx as nx
+from dvc.dvcfile import PROJECT_FILE
+from dvc.exceptions import CheckoutError
+from dvc.lock import LockError
+from dvc.repo import Repo
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.stage import Stage
+
+logger = logging.getLogger(__name__)
+dvc_lock = threading.Lock()
+
+
+class Busy(Exception):
+    """Another DVC process holds what a stage needs; later it may not."""
+
+
+class Out(TypedDict):
+    """One output as `dvc.lock` has it."""
+
+    path: str
+    hash: str | None
+    bytes: int | None
+
+
+@contextmanager
+def open_repository() -> Iterator[Repo]:
+    """Open the DVC repository of the working directory, locked.
+
+    Raises:
+        Busy: another process holds the lock.
+    """
+    with dvc_lock, Repo() as repository:
+        try:
+            with repository.lock:
+                yield repository
+        except LockError as error:
+            raise Busy(" ".join(str(error).split())) from error
+
+
+def read_graph() -> dict[str, list[str]]:
+    """List the stages of the working directory and all they need, in an order that works, each with what it needs."""
+    with open_repository() as repository:
+        own = repository.stage.collect(PROJECT_FILE)
+        graph = repository.index.graph
+        needed = graph.subgraph(set(own).union(*(nx.descendants(graph, stage) for stage in own)))
+        order = list(nx.topological_sort(needed.reverse()))
+        return {stage.addressing: [need.addressing for need in needed.successors(stage)] for stage in order}
+
+
+def find_stage(repository: Repo, name: str) -> "Stage":
+    """Find a stage by its name, such as `zoo@digits`."""
+    (stage,) = repository.stage.collect(name)
+    return stage
+
+
+def is_changed(name: str) -> bool:
+    """Say whether DVC would run a stage: something about it is not as `dvc.lock` has it.
+
+    Raises:
+        Busy: another process holds its files.
+    """
+    with open_repository() as repository:
+        return find_stage(repository, name).changed()
+
+
+def list_outs(name: str) -> list[Out]:
+    """List what a stage last made."""
+    with open_repository() as repository:
+        return [
+            {"path": out.def_path, "hash": read_hash(out), "bytes": out.meta.size if out.meta else None}
+            for out in find_stage(repository, name).outs
+        ]
+
+
+def read_hash(out: "Output") -> str | None:
+    """Read the hash that `dvc.lock` has of an output; None if it has none."""
+    return out.hash_info.value if out.hash_info else None
+
+
+def restore_outputs(name: str) -> None:
+    """Bring back what a stage last made, from DVC's cache; DVC removes it before it runs the stage anew."""
+    with dvc_lock, Repo() as repository:
+        for out in find_stage(repository, name).outs:
+            if read_hash(out) and not out.exists and not restore_output(out):
+                logger.warning("%s: the earlier output is not in DVC's cache and could not be brought back", out)
+
+
+def restore_output(out: "Output") -> bool:
+    """Bring back one output as it last was; says whether it could."""
+    if out.use_cache:
+        try:
+            out.checkout(force=True)
+        except CheckoutError:
+            return False
+        return True
+    # DVC leaves to git what it does not cache, but keeps a copy to skip runs with.
+    kept = Path(out.cache.oid_to_path(read_hash(out)))
+    if kept.is_file():
+        Path(out.fs_path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, out.fs_path)
+    return kept.is_file()

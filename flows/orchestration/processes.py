@@ -1,0 +1,113 @@
+"""Start processes that cannot outlive this one, hear what they say, and end them."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+Source = Literal["out", "err"]
+OnLine = Callable[[Source, str], None]
+
+PR_SET_PDEATHSIG = 1
+GRACE_S = 20.0
+"""Time a process has to put things in order before it is killed."""
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends, even when that one is killed. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def exit_on_terminate() -> None:
+    """Leave by `SystemExit` on SIGTERM, so that what is open is closed and what was begun is undone."""
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """Describe the environment of a child: its `python` is the one that runs us."""
+    folder = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": os.pathsep.join([folder, os.environ.get("PATH", os.defpath)]), **extra}
+
+
+class Children:
+    """Processes in sessions of their own, which end when they are done, or all when the block ends."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.running: set[int] = set()
+        self.stopping = False
+
+    def __enter__(self) -> "Children":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, command: Sequence[str], environment: dict[str, str], on_line: OnLine) -> int:
+        """Run a command to its end, handing on each line as it comes; returns its exit status.
+
+        Raises:
+            InterruptedError: we are stopping already.
+        """
+        with self.lock:
+            if self.stopping:
+                raise InterruptedError("stopping")
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self.running.add(process.pid)
+        assert process.stdout
+        assert process.stderr
+        reader = threading.Thread(target=read_lines, args=("err", process.stderr, on_line), daemon=True)
+        try:
+            reader.start()
+            read_lines("out", process.stdout, on_line)
+            reader.join()
+            return process.wait()
+        finally:
+            with self.lock:
+                self.running.discard(process.pid)
+
+    def stop(self) -> None:
+        """End every process with all it has started; they get a while to put things in order."""
+        with self.lock:
+            self.stopping = True
+        self.signal_all(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.signal_all(signal.SIGKILL)
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the group of every process that still runs."""
+        with self.lock:
+            for group in self.running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, number)
+
+
+def read_lines(source: Source, stream: IO[str], on_line: OnLine) -> None:
+    """Hand on every line of a stream until it closes."""
+    with stream:
+        for line in stream:
+            on_line(source, line.rstrip())

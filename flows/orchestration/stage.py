@@ -1,0 +1,129 @@
+"""The door to one stage: `python -m flows.<stage> NAME`, by hand or by DVC."""
+
+import json
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.orchestration.processes import die_with_parent, exit_on_terminate
+from flows.params import PARAMS_NAME, Study, make_folders, read_study, suggest
+from weightspace.config import BadInput
+
+logger = logging.getLogger(__name__)
+BAD_INPUT_STATUS = 2
+DVC_STAGE = "DVC_STAGE"
+"""Environment variable in which DVC names the stage that it runs."""
+
+
+def run_stage(stage: str, make: Callable[[str, Any, Path], None]) -> None:
+    """Make the entry of a stage that the command line names, in the study of the working directory.
+
+    Bad input ends it with one line and status 2. However it fails, the entry's earlier output stays or comes back.
+    """
+    die_with_parent()
+    exit_on_terminate()
+    show_log()
+    try:
+        with keep_outputs():
+            name = read_name(stage, sys.argv[1:])
+            config = find_entry(read_study(Path()), stage, name)
+            make_folders(Path())
+            with record_run(Path(), stage, name):
+                make(name, config, Path())
+    except BadInput as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(BAD_INPUT_STATUS)
+
+
+def read_name(stage: str, arguments: list[str]) -> str:
+    """Take the entry's name from the command line.
+
+    Raises:
+        BadInput: there is not exactly one.
+    """
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        given = " ".join(arguments) or "nothing"
+        raise BadInput(f"python -m flows.{stage}: got {given}, wanted the name of one entry of {stage}")
+    return arguments[0]
+
+
+def find_entry(study: Study, stage: str, name: str) -> Any:
+    """Find the configuration of one entry.
+
+    Raises:
+        BadInput: the stage has no such entry.
+    """
+    entries: dict[str, Any] = getattr(study, stage)
+    if name not in entries:
+        raise BadInput(f"{PARAMS_NAME}: {stage}: got {name!r}, wanted {suggest(name, entries)}")
+    return entries[name]
+
+
+def show_log() -> None:
+    """Send what our code logs to standard error, one readable line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    for package in ("flows", "tasks", "weightspace"):
+        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).addHandler(handler)
+
+
+@contextmanager
+def keep_outputs() -> Iterator[None]:
+    """Bring back the earlier outputs of the stage that DVC runs, if the block does not end well."""
+    ended_well = False
+    try:
+        yield
+        ended_well = True
+    finally:
+        if not ended_well and DVC_STAGE in os.environ:
+            # Imported late: importing DVC takes longer than some stages.
+            from flows.orchestration.graph import restore_outputs
+
+            restore_outputs(os.environ[DVC_STAGE])
+
+
+@contextmanager
+def record_run(root: Path, stage: str, name: str) -> Iterator[None]:
+    """Note when, where and how long a stage ran, outside its output, which stays the same from run to run."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    yield
+    seconds = time.monotonic() - clock
+    peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    note = {
+        "stage": stage,
+        "name": name,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 2),
+        "peak_rss_bytes": peak_kib * 1024,
+        "host": platform.node(),
+        "commit": read_commit(root),
+        "device": read_device(root / "data" / stage / name / "_record.json"),
+    }
+    path = root / "data" / ".work" / "runs" / stage / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(note, indent=1) + "\n")
+    logger.info("done in %.1f s, at most %.2f GiB of memory", seconds, peak_kib / 2**20)
+
+
+def read_commit(root: Path) -> str | None:
+    """Name the commit that is checked out, with `-dirty` if the code differs; None outside git."""
+    command = ["git", "-C", str(root.resolve()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def read_device(record: Path) -> str | None:
+    """Read from an output's record which kind of device computed it."""
+    return json.loads(record.read_text())["device"] if record.is_file() else None

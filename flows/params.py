@@ -1,0 +1,225 @@
+"""Read the parameters of a study and check that they fit together; the only reader of YAML."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from weightspace.config import BadInput, Config
+from weightspace.embeddings.config import EmbeddingsConfig
+from weightspace.hyperrep.config import HyperrepConfig
+from weightspace.images.config import ImagesConfig
+from weightspace.probes.config import ProbesConfig
+from weightspace.report.config import ReportConfig
+from weightspace.samples.config import SamplesConfig
+from weightspace.transfer.config import TransferConfig
+from weightspace.weights.config import WeightsConfig
+from weightspace.zoo.config import ZooConfig
+
+PARAMS_NAME = "params.yaml"
+ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class Study(Config):
+    """Everything a study says: for each stage, its entries by name."""
+
+    root: str
+    """The checkout with the code, relative to the study's folder; `dvc.yaml` finds the code through it."""
+    images: dict[str, ImagesConfig]
+    zoo: dict[str, ZooConfig]
+    weights: dict[str, WeightsConfig]
+    hyperrep: dict[str, HyperrepConfig]
+    embeddings: dict[str, EmbeddingsConfig]
+    probes: dict[str, ProbesConfig]
+    samples: dict[str, SamplesConfig]
+    transfer: dict[str, TransferConfig]
+    report: dict[str, ReportConfig]
+
+
+STAGES = tuple(name for name in Study.model_fields if name != "root")
+
+
+def read_study(folder: Path) -> Study:
+    """Read and check the study of a folder.
+
+    Raises:
+        BadInput: the file is missing or not YAML, a key or value is wrong, or an entry names another that is not there.
+    """
+    path = folder / PARAMS_NAME
+    raw = load_yaml(path)
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: got {describe_value(raw)}, wanted the sections root, {', '.join(STAGES)}")
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {describe_problem(error, raw)}") from error
+    for problem in find_bad_names(study):
+        raise BadInput(f"{path}: {problem}")
+    return study
+
+
+def make_folders(folder: Path) -> None:
+    """Make the folder of each stage; the report depends on all, also on those that this study makes nothing for."""
+    for stage in STAGES:
+        (folder / "data" / stage).mkdir(parents=True, exist_ok=True)
+
+
+def load_yaml(path: Path) -> Any:
+    """Load a YAML file as DVC does: version 1.2 (`1e-3` is a number), no key twice.
+
+    Raises:
+        BadInput: the file is missing or is not YAML.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: missing, wanted the parameters of a study")
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        problem = " ".join((error.problem or "cannot be read").split())
+        raise BadInput(f"{path}:{line} {problem}, wanted YAML") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: byte {error.start} is not UTF-8 text, wanted YAML") from error
+
+
+def describe_problem(error: ValidationError, raw: dict[str, Any]) -> str:
+    """Say in one line what is wrong; a key that nobody knows comes before one that is missing for it."""
+    problems = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+    problem = problems[0]
+    # pydantic marks a key that is wrong itself, rather than what it leads to.
+    place = tuple(part for part in problem["loc"] if part != "[key]")
+    kind, context = problem["type"], problem.get("ctx", {})
+    key = join_keys(place, raw)
+    if kind == "extra_forbidden":
+        known = sorted(find_keys(Study, place[:-1]))
+        return f"{key}: unknown key, wanted {suggest(str(place[-1]), known)}"
+    if kind == "missing":
+        return f"{key}: missing, wanted a value"
+    got = describe_value(problem["input"])
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = str(context["discriminator"]).strip("'")
+        if kind == "union_tag_not_found":
+            return f"{key}.{tag}: missing, wanted one of {', '.join(list_tags(Study, place))}"
+        return f"{key}.{tag}: got {context['tag']!r}, wanted one of {context['expected_tags']}"
+    if kind == "literal_error":
+        return f"{key}: got {got}, wanted {context['expected']}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: got {got}, wanted: {message.removeprefix('Input should be ')}"
+
+
+def describe_value(value: Any) -> str:
+    """Show a value on one line, short."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def suggest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """Name the known word that looks most like this one, or all of them."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    listed = ", ".join(known) or "nothing (there is none)"
+    return f"{close[0]!r}? (known: {listed})" if close else f"one of {listed}"
+
+
+def join_keys(place: Sequence[str | int], raw: Any) -> str:
+    """Join a place to a dotted key, without the tags that pydantic puts in for the variants of a union."""
+    keys: list[str] = []
+    for number, key in enumerate(place):
+        inside: dict[Any, Any] = dict(enumerate(raw)) if isinstance(raw, list) else raw if isinstance(raw, dict) else {}
+        is_tag = key not in inside and (number < len(place) - 1 or not isinstance(raw, dict))
+        if not is_tag:
+            keys.append(str(key))
+            raw = inside.get(key)
+    return ".".join(keys)
+
+
+def list_variants(kind: Any) -> list[Any]:
+    """List what an annotation allows, unwrapping unions."""
+    if get_origin(kind) is Annotated:
+        return list_variants(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [variant for part in get_args(kind) for variant in list_variants(part)]
+    return [kind]
+
+
+def step_into(kind: Any, key: str | int) -> list[Any]:
+    """List the annotations that a key leads to; a union's tag leads to its variant."""
+    found = []
+    for variant in list_variants(kind):
+        arguments = get_args(variant)
+        if isinstance(variant, type) and issubclass(variant, BaseModel):
+            tags = get_args(variant.model_fields["kind"].annotation) if "kind" in variant.model_fields else ()
+            if key in tags:
+                found.append(variant)
+            elif key in variant.model_fields:
+                found.append(variant.model_fields[str(key)].annotation)
+        elif get_origin(variant) is dict:
+            found.append(arguments[1])
+        elif arguments:
+            found.append(arguments[0])
+    return found
+
+
+def walk(kind: Any, place: Sequence[str | int]) -> list[Any]:
+    """List the variants that are allowed at a place."""
+    kinds = [kind]
+    for key in place:
+        kinds = [found for kind in kinds for found in step_into(kind, key)]
+    return [variant for kind in kinds for variant in list_variants(kind)]
+
+
+def find_keys(kind: Any, place: Sequence[str | int]) -> set[str]:
+    """Collect the keys that are allowed at a place."""
+    models = (found for found in walk(kind, place) if isinstance(found, type) and issubclass(found, BaseModel))
+    return {key for model in models for key in model.model_fields}
+
+
+def list_tags(kind: Any, place: Sequence[str | int]) -> list[str]:
+    """List the values that `kind` may have at a place."""
+    return [tag for model in walk(kind, place) for tag in get_args(model.model_fields["kind"].annotation)]
+
+
+def find_bad_names(study: Study) -> Iterator[str]:
+    """Yield what is wrong with the names of entries, and with the entries that they name."""
+    for stage in STAGES:
+        entries: dict[str, Config] = getattr(study, stage)
+        for name, entry in entries.items():
+            if not ENTRY_NAME.fullmatch(name):
+                yield f"{stage}.{name}: got the name {name!r}, wanted letters, digits, - and _ only"
+            for section, key, other in list_references(entry):
+                known: dict[str, Config] = getattr(study, section)
+                if other not in known:
+                    yield f"{stage}.{name}.{key}: got {other!r}, wanted an entry of {section}, {suggest(other, known)}"
+            yield from find_conflicts(study, stage, name, entry)
+
+
+def list_references(entry: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield section, key and name for each entry that this one names: by a field called like a section."""
+    for key in type(entry).model_fields:
+        value = getattr(entry, key)
+        if key in STAGES:
+            yield from ((key, key, name) for name in ((value,) if isinstance(value, str) else value or ()))
+        elif isinstance(value, dict) and value and set(value) <= set(STAGES):
+            yield from ((section, f"{key}.{section}", name) for section, names in value.items() for name in names)
+
+
+def find_conflicts(study: Study, stage: str, name: str, entry: Config) -> Iterator[str]:
+    """Yield where an entry names an input twice over, directly and through another, and the two differ.
+
+    Free are the images of a transfer, and the weights that a hyper-representation is used on: others than those it
+    learned from are what they are for.
+    """
+    if stage == "report":
+        return
+    named = {section: other for section, _, other in list_references(entry)}
+    for section, other in named.items():
+        upstream = getattr(study, section).get(other)
+        for shared, _, wanted in list_references(upstream) if upstream else ():
+            free = section == "hyperrep" or (stage == "transfer" and shared == "images")
+            if shared in named and named[shared] != wanted and not free:
+                yield f"{stage}.{name}.{shared}: got {named[shared]!r}, wanted {wanted!r}, which {section}.{other} uses"

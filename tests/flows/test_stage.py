@@ -1,0 +1,43 @@
+"""The door to one stage, opened by hand."""
+
+import json
+
+import pytest
+
+
+def test_stage_by_hand_makes_its_output_and_a_note_beside_it(toy):
+    result = toy.run("toy.py", "images", "a")
+    assert result.returncode == 0
+    assert (toy.root / "data/images/a/made").exists()
+    note = json.loads((toy.root / "data/.work/runs/images/a.json").read_text())
+    assert set(note) == {"stage", "name", "started", "seconds", "peak_rss_bytes", "host", "commit", "device"}
+    assert note["peak_rss_bytes"] > 1e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["zz"], "error: params.yaml: images: got 'zz', wanted one of a, b\n"),
+        ([], "error: python -m flows.images: got nothing, wanted the name of one entry of images\n"),
+        (["a", "b"], "error: python -m flows.images: got a b, wanted the name of one entry of images\n"),
+    ],
+)
+def test_wrong_name_gets_one_line_and_status_2(toy, arguments, wanted):
+    result = toy.run("toy.py", "images", *arguments)
+    assert (result.returncode, result.stderr) == (2, wanted)
+
+
+def test_mistyped_key_elsewhere_gets_one_line_and_status_2(toy):
+    toy.change("epochs: 1", "epoch: 1")
+    result = toy.run("toy.py", "images", "a")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: params.yaml: zoo.z.epoch: unknown key")
+    assert result.stderr.count("\n") == 1
+
+
+def test_bad_input_leaves_the_earlier_output(toy):
+    toy.run("toy.py", "images", "a")
+    before = (toy.root / "data/images/a/made").read_bytes()
+    toy.write("bad/images@a")
+    assert toy.run("toy.py", "images", "a").returncode == 2
+    assert (toy.root / "data/images/a/made").read_bytes() == before

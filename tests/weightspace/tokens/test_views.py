@@ -1,0 +1,76 @@
+import torch
+
+from weightspace.networks import build_cnn_s, build_layout, run_networks
+from weightspace.tokens.views import ERASED, erase_blocks, make_view
+
+
+def test_permuted_view_computes_the_same_function(architecture, generator):
+    layout = build_layout(architecture)
+    weights = torch.randn(4, layout.num_weights, generator=generator) * 0.1
+    view = make_view(layout, weights, generator, permute=True, noise=0.0)
+    images = torch.randn(3, *architecture.image_shape, generator=generator)
+    before = run_networks(architecture, layout.split(weights), images, "gelu")
+    after = run_networks(architecture, layout.split(view), images, "gelu")
+    assert (view != weights).any(1).all()
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+def test_each_row_has_an_order_of_its_own(generator):
+    layout = build_layout(build_cnn_s())
+    weights = torch.randn(1, layout.num_weights, generator=generator).expand(10, -1)
+    view = make_view(layout, weights, generator, permute=True, noise=0.0)
+    assert len(view.unique(dim=0)) == 10
+
+
+def test_weights_given_stay_as_they_are(generator):
+    layout = build_layout(build_cnn_s())
+    weights = torch.randn(3, layout.num_weights, generator=generator)
+    kept = weights.clone()
+    make_view(layout, weights, generator, permute=True, noise=0.1, erase=1.0)
+    assert torch.equal(weights, kept)
+
+
+def test_view_without_any_change_is_the_weights(generator):
+    layout = build_layout(build_cnn_s())
+    weights = torch.randn(3, layout.num_weights, generator=generator)
+    assert torch.equal(make_view(layout, weights, generator, permute=False, noise=0.0), weights)
+
+
+def test_noise_grows_with_the_weight(generator):
+    layout = build_layout(build_cnn_s())
+    weights = torch.linspace(-3, 3, layout.num_weights).expand(50, -1)
+    factor = make_view(layout, weights, generator, permute=False, noise=0.1) / weights
+    # 50 x 2,464 draws of N(1, 0.1): the standard error of mean and deviation is below 0.0003.
+    assert abs(factor.mean() - 1) < 0.002
+    assert abs(factor.std() - 0.1) < 0.002
+
+
+def test_zero_weights_stay_zero_under_noise(generator):
+    layout = build_layout(build_cnn_s())
+    view = make_view(layout, torch.zeros(2, layout.num_weights), generator, permute=True, noise=0.5)
+    assert (view == 0).all()
+
+
+def test_erased_block_is_contiguous_and_within_bounds(generator):
+    erased = erase_blocks(torch.ones(300, 1000), generator, 1.0) == 0
+    edges = erased.int().diff(dim=1).abs().sum(1)
+    parts = erased.float().mean(1)
+    assert (edges <= 2).all()
+    assert parts.min() >= ERASED[0] - 0.001
+    assert parts.max() <= ERASED[1]
+
+
+def test_erasing_strikes_as_often_as_asked(generator):
+    erased = (erase_blocks(torch.ones(2000, 100), generator, 0.5) == 0).any(1)
+    # 2,000 tosses: standard deviation 0.011.
+    assert abs(erased.float().mean() - 0.5) < 0.06
+
+
+def test_same_seed_makes_the_same_view():
+    layout = build_layout(build_cnn_s())
+    weights = torch.ones(3, layout.num_weights).cumsum(1)
+    views = [
+        make_view(layout, weights, torch.Generator().manual_seed(7), permute=True, noise=0.1, erase=0.5)
+        for _ in range(2)
+    ]
+    assert torch.equal(*views)

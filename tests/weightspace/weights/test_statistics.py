@@ -1,0 +1,104 @@
+import pytest
+import torch
+
+from weightspace.layout import Layout, Place
+from weightspace.networks import build_cnn_s, build_layout
+from weightspace.weights.statistics import (
+    Statistics,
+    join_moments,
+    measure_moments,
+    measure_statistics,
+    pool_moments,
+)
+
+KINDS = ["layer", "robust", "global"]
+TWO_LAYERS = Layout(
+    places=(
+        Place(name="a.weight", kind="linear", layer=0, shape=(2, 2), offset=0, axes=(None, None)),
+        Place(name="a.bias", kind="bias", layer=0, shape=(2,), offset=4, axes=(None,)),
+        Place(name="b.weight", kind="linear", layer=1, shape=(1, 2), offset=6, axes=(None, None)),
+    )
+)
+
+
+def test_layer_statistics_are_those_of_all_its_numbers(generator):
+    weights = torch.randn(9, 8, generator=generator) * 3 + 2
+    statistics = measure_statistics(TWO_LAYERS, weights, "layer")
+    for layer, part in enumerate((weights[:, :6], weights[:, 6:])):
+        torch.testing.assert_close(statistics.mean[layer], part.mean())
+        torch.testing.assert_close(statistics.std[layer], part.std(correction=0))
+
+
+def test_standardised_weights_have_mean_0_and_variance_1_in_every_layer(generator):
+    layout = build_layout(build_cnn_s())
+    scale = torch.linspace(0.1, 5, layout.num_weights)
+    weights = torch.randn(20, layout.num_weights, generator=generator) * scale + scale
+    standard = measure_statistics(layout, weights, "layer").standardize(layout, weights)
+    for layer in range(layout.num_layers):
+        part = standard[:, layout.layer_slice(layer)]
+        assert abs(part.mean()) < 1e-4
+        assert abs(part.std() - 1) < 1e-3
+
+
+def test_global_statistics_are_those_of_all_numbers(generator):
+    weights = torch.randn(9, 8, generator=generator) * 3 + 2
+    statistics = measure_statistics(TWO_LAYERS, weights, "global")
+    torch.testing.assert_close(statistics.mean, weights.mean().expand(2))
+    torch.testing.assert_close(statistics.std, weights.std(correction=0).expand(2))
+
+
+def test_robust_statistics_ignore_a_few_huge_checkpoints(generator):
+    weights = torch.randn(21, 8, generator=generator)
+    before = measure_statistics(TWO_LAYERS, weights, "robust")
+    weights[:3] *= 1e5
+    after = measure_statistics(TWO_LAYERS, weights, "robust")
+    assert (after.std / before.std).max() < 2
+    assert (measure_statistics(TWO_LAYERS, weights, "layer").std > 1e3).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_restore_undoes_standardize(kind, generator):
+    layout = build_layout(build_cnn_s())
+    weights = torch.randn(4, layout.num_weights, generator=generator)
+    statistics = measure_statistics(layout, weights, kind)
+    torch.testing.assert_close(statistics.restore(layout, statistics.standardize(layout, weights)), weights)
+
+
+def test_no_standardisation_changes_no_bit(generator):
+    layout = build_layout(build_cnn_s())
+    weights = torch.randn(4, layout.num_weights, generator=generator)
+    assert torch.equal(measure_statistics(layout, weights, "none").standardize(layout, weights), weights)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_checkpoint_that_is_not_finite_does_not_count(kind, bad, generator):
+    weights = torch.randn(5, 8, generator=generator)
+    clean = measure_statistics(TWO_LAYERS, weights[1:], kind)
+    weights[0, 3] = bad
+    found = measure_statistics(TWO_LAYERS, weights, kind)
+    assert torch.equal(found.mean, clean.mean)
+    assert torch.equal(found.std, clean.std)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_measured_apart_give_the_same_as_together(kind, generator):
+    weights = torch.randn(10, 8, generator=generator)
+    parts = join_moments([measure_moments(TWO_LAYERS, part) for part in weights.split([3, 0, 7])])
+    found = pool_moments(TWO_LAYERS, parts, kind)
+    together = measure_statistics(TWO_LAYERS, weights, kind)
+    torch.testing.assert_close(found.mean, together.mean)
+    torch.testing.assert_close(found.std, together.std)
+
+
+def test_layer_without_spread_is_only_shifted():
+    statistics = measure_statistics(TWO_LAYERS, torch.full((3, 8), 2.0), "layer")
+    assert statistics.std.tolist() == [1.0, 1.0]
+    assert statistics.standardize(TWO_LAYERS, torch.full((1, 8), 2.0)).abs().max() == 0
+
+
+def test_any_leading_axes_are_standardised():
+    statistics = Statistics(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
+    standard = statistics.standardize(TWO_LAYERS, torch.full((2, 3, 8), 4.0))
+    assert standard.shape == (2, 3, 8)
+    assert standard[1, 2].tolist() == [1.5] * 6 + [0.5] * 2

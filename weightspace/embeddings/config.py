@@ -1,0 +1,22 @@
+"""Say how checkpoints are embedded."""
+
+from pydantic import Field, PositiveInt
+
+from weightspace.config import Config
+
+
+class EmbeddingsConfig(Config):
+    """The embeddings of one weight data set by one hyper-representation."""
+
+    weights: str
+    """Name of a weight data set of this study, of the layout that the hyper-representation learned from."""
+    hyperrep: str
+    """Name of a hyper-representation of this study."""
+    halo: int = Field(ge=0)
+    """Tokens of context on each side of a window; of no account where one window holds a whole network."""
+    networks_at_once: PositiveInt
+    """Networks that go through the model together; more need more memory."""
+    reconstruction_baseline: bool
+    """Measure principal components with as many numbers a network beside the hyper-representation."""
+    device: str
+    """`auto`, `cpu`, `cuda` or `cuda:n`."""

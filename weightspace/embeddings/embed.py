@@ -1,0 +1,59 @@
+"""Embed the checkpoints of a weight data set, and measure what their reconstructions lose."""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weightspace.embeddings.config import EmbeddingsConfig
+from weightspace.embeddings.embeddings import Embeddings
+from weightspace.embeddings.reconstruction import ALL_LAYERS, fit_components, measure_errors, tabulate_errors
+from weightspace.embeddings.summary import summarize_latents
+from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.store import Checkpoints
+from weightspace.weights.weight_data import WeightData
+
+
+def embed_checkpoints(
+    data: WeightData, hyperrep: Hyperrep, config: EmbeddingsConfig
+) -> tuple[Embeddings, pd.DataFrame]:
+    """Embed the checkpoints that have not diverged.
+
+    Returns:
+        Embeddings in the order of the data set, and reconstruction errors by checkpoint, method and layer.
+
+    Raises:
+        BadInput: the model learned from another layout, or its window cannot hold the halo.
+    """
+    hyperrep.check_layout(data.checkpoints.layout, f"weights/{config.weights}")
+    kept = data.checkpoints.select(~data.checkpoints.table["diverged"].to_numpy(dtype=bool))
+    latents = hyperrep.encode(torch.from_numpy(kept.weights), config.halo, config.networks_at_once)
+    errors = measure_reconstructions(kept, latents, hyperrep, config)
+    whole = errors[(errors["method"] == "hyperrep") & (errors["layer"] == ALL_LAYERS)]
+    table = kept.table.assign(reconstruction_error=whole["error"].to_numpy())
+    summary = summarize_latents(latents, hyperrep.tokenizer)
+    return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy()), errors
+
+
+def measure_reconstructions(
+    kept: Checkpoints,
+    latents: Float[Tensor, "networks tokens d_latent"],
+    hyperrep: Hyperrep,
+    config: EmbeddingsConfig,
+) -> pd.DataFrame:
+    """Tabulate what decoding the latents loses, beside principal components with as many numbers a network."""
+    layout, statistics = hyperrep.layout, hyperrep.statistics
+    standard = statistics.standardize(layout, torch.from_numpy(kept.weights).to(hyperrep.device))
+    train = standard[torch.from_numpy(np.flatnonzero(kept.table["split"] == "train")).to(hyperrep.device)]
+    decoded = hyperrep.decode(latents, config.halo, config.networks_at_once)
+    reconstructed = {"hyperrep": statistics.standardize(layout, decoded)}
+    if config.reconstruction_baseline:
+        components = fit_components(train, latents[0].numel())
+        reconstructed["pca"] = components.reconstruct(standard)
+    mean = train.mean(0)
+    parts = [
+        tabulate_errors(kept.table, method, measure_errors(layout, standard, weights, mean))
+        for method, weights in reconstructed.items()
+    ]
+    return pd.concat(parts, ignore_index=True)

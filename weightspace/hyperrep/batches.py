@@ -1,0 +1,143 @@
+"""Turn a weight data set into batches: networks drawn, views made, windows cut, all on the fly."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int, Int64
+from torch import Tensor
+
+from weightspace.config import BadInput
+from weightspace.hyperrep.config import TrainingConfig, ViewsConfig
+from weightspace.tokens.tokenizer import Tokenizer
+from weightspace.tokens.views import make_view
+from weightspace.tokens.windows import draw_starts, take_windows
+from weightspace.weights.config import EpochList, EpochRange
+from weightspace.weights.weight_data import WeightData
+
+STREAM_INIT, STREAM_TRAIN, STREAM_VAL_ROWS, STREAM_VAL_VIEWS = range(4)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Two views of the same networks, cut at the same window."""
+
+    inputs: Float[Tensor, "views tokens d_token"]
+    """First all first views, then all second views; noised and erased where the configuration says so."""
+    targets: Float[Tensor, "views tokens d_token"]
+    """The same without noise and gaps."""
+    mask: Bool[Tensor, "tokens d_token"]
+    positions: Int64[Tensor, "tokens 3"]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move to a device."""
+        return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Networks to draw from, standardised, held once."""
+
+    weights: Float32[Tensor, "checkpoints weights"]
+    member: Int64[Tensor, " checkpoints"]
+    """Number of the member that each row is a checkpoint of, rising from 0."""
+    first: Int64[Tensor, " members"]
+    """First row of each member; its rows lie together."""
+
+    @property
+    def num_members(self) -> int:
+        """Count the members."""
+        return len(self.first)
+
+
+def seed_stream(seed: int, *stream: int) -> torch.Generator:
+    """Make the generator of one purpose and step; what it draws depends on no step before."""
+    state = np.random.SeedSequence([seed, *stream]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def select_epochs(epoch: Int[np.ndarray, " rows"], epochs: EpochRange | EpochList) -> Bool[np.ndarray, " rows"]:
+    """Tell which rows are of an epoch to learn from."""
+    if epochs.kind == "list":
+        return np.isin(epoch, epochs.epochs)
+    last = epoch.max() if epochs.last is None else epochs.last
+    return (epoch >= epochs.first) & (epoch <= last) & ((epoch - epochs.first) % epochs.every == 0)
+
+
+def gather_pool(data: WeightData, epochs: EpochRange | EpochList, split: str) -> Pool:
+    """Standardise the networks of a split that have not diverged, of the epochs to learn from.
+
+    Raises:
+        BadInput: there are none.
+    """
+    table = data.checkpoints.table
+    rows = data.rows(split)
+    rows = rows[select_epochs(table["epoch"].to_numpy()[rows], epochs)]
+    if len(rows) == 0:
+        have = f"{table['epoch'].min()} to {table['epoch'].max()}"
+        raise BadInput(f"training.epochs: no {split} checkpoint of these; the weight data set has epochs {have}")
+    names = table["member"].to_numpy()[rows]
+    order = np.argsort(names, kind="stable")
+    _, first, member = np.unique(names[order], return_index=True, return_inverse=True)
+    weights = torch.from_numpy(data.checkpoints.weights[rows[order]])
+    weights = data.statistics.standardize(data.checkpoints.layout, weights)
+    return Pool(weights, torch.from_numpy(member), torch.from_numpy(first))
+
+
+def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Tensor, " num"]:
+    """Draw checkpoints of different members, as long as there are members; then another round of them.
+
+    Two checkpoints of one member side by side would be told apart by the contrast as if they were strangers.
+    """
+    rounds = [torch.randperm(pool.num_members, generator=generator) for _ in range(-(-num // pool.num_members))]
+    member = torch.cat(rounds)[:num]
+    counts = pool.member.bincount()
+    share = torch.rand(num, generator=generator, dtype=torch.float64)
+    return pool.first[member] + (share * counts[member]).long()
+
+
+def make_batch(
+    weights: Float32[Tensor, "networks weights"],
+    tokenizer: Tokenizer,
+    window: int,
+    views: ViewsConfig,
+    generator: torch.Generator,
+) -> Batch:
+    """Make both views of some standardised networks, and cut one window, the same for all.
+
+    View 1 is canonical, view 2 is permuted where the configuration says so.
+    """
+    layout = tokenizer.layout
+    second = make_view(layout, weights, generator, permute=views.permute, noise=0.0)
+    clean = torch.cat([weights, second])
+    noised = make_view(layout, clean, generator, permute=False, noise=views.noise, erase=views.erase)
+    start = draw_starts(tokenizer.num_tokens, window, len(clean), generator, shared=True)
+    place = slice(int(start[0]), int(start[0]) + window)
+    return Batch(
+        inputs=take_windows(tokenizer.tokenize(noised), start, window),
+        targets=take_windows(tokenizer.tokenize(clean), start, window),
+        mask=tokenizer.mask[place],
+        positions=tokenizer.positions[place],
+    )
+
+
+def draw_batch(
+    pool: Pool, tokenizer: Tokenizer, window: int, views: ViewsConfig, rules: TrainingConfig, step: int
+) -> Batch:
+    """Draw the batch of one training step, which depends on the seed and the step alone."""
+    generator = seed_stream(rules.seed, STREAM_TRAIN, step)
+    rows = draw_networks(pool, rules.batch_size, generator)
+    return make_batch(pool.weights[rows], tokenizer, window, views, generator)
+
+
+def draw_validation(
+    pool: Pool, tokenizer: Tokenizer, window: int, views: ViewsConfig, rules: TrainingConfig
+) -> list[Batch]:
+    """Draw the batches of every validation: the same networks, windows and views each time, without noise or gaps."""
+    generator = seed_stream(rules.seed, STREAM_VAL_ROWS)
+    views = views.model_copy(update={"noise": 0.0, "erase": 0.0})
+    rows = torch.randperm(len(pool.weights), generator=generator)[: rules.validation_rows]
+    return [
+        make_batch(pool.weights[part], tokenizer, window, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
+        for i, part in enumerate(rows.split(rules.batch_size))
+    ]

@@ -1,0 +1,183 @@
+"""A trained hyper-representation with its preprocessing: networks in, latents out, and back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float, Float32
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from weightspace.config import BadInput, Config
+from weightspace.hyperrep.config import HyperrepConfig, Sizes
+from weightspace.hyperrep.model import Autoencoder
+from weightspace.layout import Layout
+from weightspace.tokens.tokenizer import Tokenizer, widest_row
+from weightspace.tokens.windows import run_with_halo
+from weightspace.weights.statistics import Statistics
+
+MODEL_NAME, CONFIG_NAME, PREPROCESSING_NAME = "model.safetensors", "config.json", "preprocessing.safetensors"
+NETWORKS_AT_ONCE = 256
+
+
+def build_tokenizer(layout: Layout, config: HyperrepConfig) -> Tokenizer:
+    """Build the tokenizer that a configuration means for a layout."""
+    d_token = config.tokens.d_token
+    return Tokenizer(layout, widest_row(layout) if d_token == "auto" else d_token, config.tokens.kind)
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """Read one file of a hyper-representation.
+
+    Raises:
+        BadInput: it is missing or cut short.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: missing, wanted part of a hyper-representation; run the hyperrep stage that makes it")
+    try:
+        return load_file(path, device=str(device))
+    except SafetensorError as error:
+        raise BadInput(f"{path}: cannot be read ({error}); it may be cut short") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write one file of a hyper-representation."""
+    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
+
+
+class Description(Config):
+    """What `config.json` says."""
+
+    config: HyperrepConfig
+    sizes: Sizes
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Hyperrep:
+    """A trained autoencoder and what its inputs went through."""
+
+    config: HyperrepConfig
+    model: Autoencoder
+    tokenizer: Tokenizer
+    statistics: Statistics
+    reference: Float32[Tensor, " weights"]
+    """The network that its inputs are aligned to."""
+
+    @property
+    def layout(self) -> Layout:
+        """Where each tensor lies in the weight vectors it takes."""
+        return self.tokenizer.layout
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.reference.device
+
+    @property
+    def d_latent(self) -> int:
+        """Latent numbers of a token."""
+        return self.config.model.d_latent
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> Self:
+        """Read a hyper-representation.
+
+        Raises:
+            BadInput: a file is missing or cut short.
+        """
+        path = folder / CONFIG_NAME
+        if not path.is_file():
+            raise BadInput(f"{path}: missing, wanted a hyper-representation; run the hyperrep stage that makes it")
+        said = Description.model_validate_json(path.read_text())
+        model = Autoencoder(said.config.model, said.sizes)
+        model.load_state_dict(read_tensors(folder / MODEL_NAME, device))
+        kept = read_tensors(folder / PREPROCESSING_NAME, device)
+        tokenizer = build_tokenizer(said.layout, said.config)
+        statistics = Statistics(kept["mean"], kept["std"])
+        return cls(said.config, model.to(device).eval(), tokenizer, statistics, kept["reference"])
+
+    def save(self, folder: Path) -> None:
+        """Write into a folder that exists."""
+        said = Description(config=self.config, sizes=self.model.sizes, layout=self.layout)
+        (folder / CONFIG_NAME).write_text(said.model_dump_json(indent=1) + "\n")
+        write_tensors(folder / MODEL_NAME, self.model.state_dict())
+        kept = {"mean": self.statistics.mean, "std": self.statistics.std, "reference": self.reference}
+        write_tensors(folder / PREPROCESSING_NAME, kept)
+
+    def check_layout(self, layout: Layout, where: str) -> None:
+        """Refuse networks of another layout than the model learned from.
+
+        Raises:
+            BadInput: naming `where` they come from.
+        """
+        if layout != self.layout:
+            raise BadInput(
+                f"{where}: got networks with {layout.num_weights} weights in {layout.num_layers} layers, wanted the "
+                f"layout of weights/{self.config.weights}: {self.layout.num_weights} in {self.layout.num_layers}, "
+                "with the same names and shapes"
+            )
+
+    def check_weights(self, weights: Float[Tensor, "networks numbers"]) -> None:
+        """Refuse weights of another length, and weights that are not finite."""
+        if weights.shape[1] != self.layout.num_weights:
+            raise BadInput(f"weights: got {weights.shape[1]} numbers a network, wanted {self.layout.num_weights}")
+        bad = (~weights.isfinite().all(1)).nonzero().flatten()
+        if len(bad):
+            raise BadInput(
+                f"weights: {len(bad)} networks, first number {int(bad[0])}, have weights that are not finite"
+            )
+
+    def run_windows(
+        self, run: Callable[..., Tensor], sequences: Float[Tensor, "networks tokens d_in"], halo: int
+    ) -> Float[Tensor, "networks tokens d_out"]:
+        """Run encoder or decoder over whole sequences, window by window."""
+        mask, positions = self.tokenizer.mask.to(self.device), self.tokenizer.positions.to(self.device)
+
+        def run_one(part: Tensor, place: slice) -> Tensor:
+            return run(part, mask[place], positions[place])
+
+        return run_with_halo(run_one, sequences, self.model.sizes.window, halo)
+
+    @torch.no_grad()
+    def encode(
+        self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
+    ) -> Float[Tensor, "networks tokens d_latent"]:
+        """Give each token of each network its latent.
+
+        Args:
+            weights: aligned, in their own scale.
+            halo: tokens of context on each side of a window; of no account where one window holds the network.
+
+        Raises:
+            BadInput: the networks do not fit the model, or the halo does not fit the window.
+        """
+        self.check_weights(weights)
+        parts: list[Tensor] = []
+        for part in weights.split(networks_at_once):
+            standard = self.statistics.standardize(self.layout, part.to(self.device))
+            parts.append(self.run_windows(self.model.encode, self.tokenizer.tokenize(standard), halo))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Float[Tensor, "networks tokens d_latent"],
+        halo: int = 0,
+        networks_at_once: int = NETWORKS_AT_ONCE,
+    ) -> Float[Tensor, "networks weights"]:
+        """Give each network its weights back: aligned, in their own scale."""
+        parts: list[Tensor] = []
+        for part in latents.split(networks_at_once):
+            tokens = self.run_windows(self.model.decode, part.to(self.device), halo)
+            parts.append(self.statistics.restore(self.layout, self.tokenizer.detokenize(tokens)))
+        return torch.cat(parts)
+
+    def reconstruct(
+        self, weights: Float[Tensor, "networks weights"], halo: int = 0
+    ) -> Float[Tensor, "networks weights"]:
+        """Encode and decode."""
+        return self.decode(self.encode(weights, halo), halo)

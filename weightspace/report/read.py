@@ -1,0 +1,148 @@
+"""Read all outputs of a study that a report is about, each checked against its record."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from jaxtyping import Float64
+
+from weightspace.config import BadInput
+from weightspace.layout import Layout
+from weightspace.report.config import ReportConfig
+from weightspace.store import WEIGHTS, Record, read_record, read_table
+
+STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer")
+CHECKPOINT_STAGES = ("zoo", "weights")
+LONG_COLUMNS = (WEIGHTS, "tokens")
+"""Columns that no figure needs and that would fill the memory."""
+LONG_TABLES = ("samples.parquet",)
+UNSEEN_ONLY = ("predictions.parquet",)
+"""Tables of which only the rows of unseen members are shown."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One output of a stage."""
+
+    record: Record
+    tables: dict[str, pd.DataFrame]
+    """By file name without its ending; of a zoo or weight data set, `checkpoints`."""
+    about: dict[str, Any]
+    """What the Parquet parts say of all checkpoints; else the content of `config.json`; else empty."""
+    layout: Layout | None = None
+    """Of the checkpoints, where the output holds any."""
+
+    @property
+    def name(self) -> str:
+        """Name it as the study does."""
+        return self.record.name
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table that must be there.
+
+        Raises:
+            BadInput: the output has none of that name.
+        """
+        if name not in self.tables:
+            raise BadInput(f"{self.record.stage}/{self.name}: no table {name!r} in it, wanted one; run the stage again")
+        return self.tables[name]
+
+
+@dataclass(frozen=True)
+class Study:
+    """All outputs that a report shows; of each stage the first entry is the one that the short keys mean."""
+
+    entries: dict[str, tuple[Entry, ...]]
+
+    def of(self, stage: str) -> tuple[Entry, ...]:
+        """Return the entries of a stage, none if it was not run."""
+        return self.entries.get(stage, ())
+
+    def first(self, stage: str) -> Entry | None:
+        """Return the entry of a stage that the short keys mean."""
+        return next(iter(self.of(stage)), None)
+
+    def using(self, stage: str, source: str, name: str) -> tuple[Entry, ...]:
+        """Return the entries of a stage that were made from the entry `name` of the stage `source`."""
+        return tuple(entry for entry in self.of(stage) if entry.record.config.get(source) == name)
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Return the record of every output, by `stage/name`."""
+        return {f"{e.record.stage}/{e.name}": e.record for stage in STAGES for e in self.of(stage)}
+
+
+def read_study(data: Path, config: ReportConfig) -> Study:
+    """Read the outputs below `data`.
+
+    Raises:
+        BadInput: there are none, a named one is not there, or one is damaged.
+    """
+    wanted: dict[str, tuple[str, ...]] = {**config.show}
+    entries = {}
+    for stage in STAGES:
+        names = list_entries(data / stage, wanted.get(stage))
+        entries[stage] = tuple(read_entry(data / stage / name, stage) for name in names)
+    if not any(entries.values()):
+        raise BadInput(f"{data}: no outputs there, wanted some to report; run the other stages first")
+    return Study(entries)
+
+
+def list_entries(folder: Path, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """List the entries of a stage: those wanted, or all; hidden folders are unfinished and left out."""
+    if wanted is not None:
+        return wanted
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def read_entry(folder: Path, stage: str) -> Entry:
+    """Check one output and read its tables."""
+    record = read_record(folder)
+    if stage in CHECKPOINT_STAGES:
+        return read_checkpoint_entry(folder, record)
+    tables = {}
+    for file in sorted(record.files):
+        path = folder / file
+        if path.suffix == ".parquet" and path.name not in LONG_TABLES:
+            tables[path.stem] = read_parquet(path)
+        elif path.suffix == ".csv":
+            tables[path.stem] = pd.read_csv(path)
+    about = json.loads((folder / "config.json").read_text()) if "config.json" in record.files else {}
+    return Entry(record, tables, about)
+
+
+def read_checkpoint_entry(folder: Path, record: Record) -> Entry:
+    """Read what is known of checkpoints, without their weights."""
+    layout, table, about = read_table(folder)
+    return Entry(record, {"checkpoints": table}, about, layout)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table without its long columns; lists of numbers become rows of arrays."""
+    names = [name for name in pq.read_schema(path).names if name not in LONG_COLUMNS]
+    where = [("split", "==", "test")] if path.name in UNSEEN_ONLY else None
+    return pq.read_table(path, columns=names, filters=where).to_pandas()
+
+
+def pick(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """Keep the rows whose columns have these values."""
+    keep = np.ones(len(table), dtype=bool)
+    for name, value in values.items():
+        keep &= (table[name] == value).to_numpy()
+    return table.loc[keep]
+
+
+def numbers(table: pd.DataFrame, name: str) -> Float64[np.ndarray, " rows"]:
+    """Return a column as numbers."""
+    return table[name].to_numpy(dtype=np.float64)
+
+
+def words(table: pd.DataFrame, name: str) -> list[str]:
+    """Return the different values of a column of words, in order of first appearance."""
+    return [str(value) for value in table[name].unique()]

@@ -1,0 +1,92 @@
+"""Measure how sure a figure is, by drawing its units again."""
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Float64, Int
+from numpy.typing import ArrayLike
+
+from weightspace.report.blocks import UNKNOWN, Interval
+
+NUM_DRAWS = 1000
+SEED = 20240917
+BOUNDS = (0.025, 0.975)
+
+
+@lru_cache(maxsize=8)
+def draw_counts(num_units: int) -> Int[np.ndarray, "draws units"]:
+    """Draw how often each unit is taken, in every round of the bootstrap; the same for the same number of units."""
+    generator = np.random.default_rng([SEED, num_units])
+    counts = generator.multinomial(num_units, np.full(num_units, 1 / num_units), size=NUM_DRAWS)
+    counts.setflags(write=False)
+    return counts
+
+
+def bound(value: float, draws: Float[np.ndarray, " draws"]) -> Interval:
+    """Put the 95% interval of the draws around a value."""
+    defined = draws[np.isfinite(draws)]
+    if not len(defined):
+        return Interval(value, np.nan, np.nan)
+    low, high = np.quantile(defined, BOUNDS)
+    return Interval(float(value), float(low), float(high))
+
+
+def sum_groups(values: Float[np.ndarray, " rows"], groups: Int[np.ndarray, " rows"]) -> Float64[np.ndarray, " groups"]:
+    """Add up the values of each group."""
+    return np.bincount(groups, weights=values)
+
+
+def number_groups(names: ArrayLike) -> Int[np.ndarray, " rows"]:
+    """Number the groups from 0."""
+    return pd.factorize(np.asarray(names), sort=True)[0]
+
+
+def drop_missing(values: ArrayLike) -> Float64[np.ndarray, " finite"]:
+    """Keep the finite values."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return numbers[np.isfinite(numbers)]
+
+
+def estimate_mean(values: ArrayLike, groups: ArrayLike | None = None) -> Interval:
+    """Take the mean of the finite values with its interval, over groups that are drawn whole where there are any.
+
+    Without finite values, all three are not-a-number.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        return UNKNOWN
+    names = np.arange(len(numbers)) if groups is None else np.asarray(groups)
+    numbers, units = numbers[finite], number_groups(names[finite])
+    sums, sizes = sum_groups(numbers, units), np.bincount(units)
+    counts = draw_counts(len(sums))
+    return bound(float(numbers.mean()), (counts @ sums) / (counts @ sizes))
+
+
+def estimate_difference(first: ArrayLike, second: ArrayLike) -> Interval:
+    """Take the difference of two means of independent samples, first minus second, with its interval."""
+    a, b = drop_missing(first), drop_missing(second)
+    if not len(a) or not len(b):
+        return UNKNOWN
+    # The second sample takes the draws in reverse, so that two samples of one size are not drawn alike.
+    draws = draw_counts(len(a)) @ a / len(a) - draw_counts(len(b))[::-1] @ b / len(b)
+    return bound(float(a.mean() - b.mean()), draws)
+
+
+def estimate_r2_lead(
+    truth: Float[np.ndarray, " rows"],
+    first: Float[np.ndarray, " rows"],
+    second: Float[np.ndarray, " rows"],
+    members: ArrayLike,
+) -> Interval:
+    """Take R2 of the first predictions minus R2 of the second, both scored on the same drawn members."""
+    units = number_groups(members)
+    sizes = np.bincount(units)
+    center = truth - truth.mean()
+    total, squares = sum_groups(center, units), sum_groups(center**2, units)
+    gain = sum_groups((second - truth) ** 2 - (first - truth) ** 2, units)
+    counts = draw_counts(len(sizes))
+    variation = counts @ squares - (counts @ total) ** 2 / (counts @ sizes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return bound(float(gain.sum() / squares.sum()), (counts @ gain) / variation)

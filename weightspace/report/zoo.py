@@ -1,0 +1,258 @@
+"""Show a zoo: how good its members become, how fast, and what makes the difference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float64, Int64
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from weightspace.report.blocks import MISSING, Cell, Part, Plot, Section, Table, format_figure, format_percent
+from weightspace.report.labels import name_target
+from weightspace.report.plot import BLUE, GREY, INK, SERIES, SMALL, draw_band, draw_plot, label_ends
+from weightspace.report.read import Entry, Study, numbers, pick, words
+
+FACTORS = ("activation", "init", "optimizer", "lr", "weight_decay", "dropout", "batch_size", "train_fraction")
+MAX_LEVELS = 6
+"""A numeric factor with more values than this is shown in thirds."""
+AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
+BAND = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Quantiles of test accuracy (%) over members at each epoch."""
+
+    epochs: Int64[np.ndarray, " epochs"]
+    quantiles: Float64[np.ndarray, "epochs quantiles"]
+    """At the shares of `BAND`."""
+
+    @property
+    def median(self) -> Float64[np.ndarray, " epochs"]:
+        """Take the median curve."""
+        return self.quantiles[:, BAND.index(0.5)]
+
+    @property
+    def middle(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Take the median within the middle half."""
+        return self.quantiles[:, 1], self.quantiles[:, 2], self.quantiles[:, 3]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor, or one third of the members by it."""
+
+    label: str
+    members: Bool[np.ndarray, " rows"]
+    """Which rows of the table it was made from belong to it."""
+
+
+def show_zoos(study: Study) -> Section:
+    """Show every zoo of a study."""
+    entries = study.of("zoo")
+    parts = [part for entry in entries for part in show_zoo(entry, len(entries) > 1)]
+    return Section("zoo", "The zoo" if len(entries) == 1 else "The zoos", parts)
+
+
+def show_zoo(entry: Entry, named: bool) -> list[Part]:
+    """Show one zoo."""
+    factors = find_factors(entry.table("checkpoints"))
+    plots = [draw_accuracies(entry), draw_curves(entry)]
+    first = Part(entry.name if named else "", [describe_sizes(entry)], plots)
+    if not factors:
+        return [first]
+    text = "Lines are medians, bands hold the middle half of the members. A factor of many numbers is cut into thirds."
+    plots = [draw_factor(entry, factor) for factor in factors]
+    return [first, Part("By factor", [text], plots, small=True, tables=[tabulate_factors(entry, factors)])]
+
+
+def count_classes(entry: Entry) -> int | None:
+    """Return how many classes the zoo's networks tell apart, None where the zoo does not say."""
+    blocks = entry.about.get("architecture", {}).get("blocks", [])
+    return blocks[-1]["features"] if blocks else None
+
+
+def count_weights(entry: Entry) -> int:
+    """Count the numbers of a checkpoint."""
+    assert entry.layout is not None
+    return entry.layout.num_weights
+
+
+def take_last(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the checkpoints of the last epoch that have not diverged."""
+    return pick(table, epoch=table["epoch"].max(), diverged=False)
+
+
+def list_diverged(table: pd.DataFrame) -> list[str]:
+    """List the members that diverged at any epoch."""
+    return words(pick(table, diverged=True), "member")
+
+
+def find_factors(table: pd.DataFrame) -> list[str]:
+    """List the factors that differ between members."""
+    return [name for name in FACTORS if name in table and len(table[name].unique()) > 1]
+
+
+def share_near_chance(entry: Entry) -> float | None:
+    """Return the share of members that end below twice the accuracy of guessing; None where that is not known."""
+    num_classes = count_classes(entry)
+    if num_classes is None:
+        return None
+    return float((numbers(take_last(entry.table("checkpoints")), "test_accuracy") < 2 / num_classes).mean())
+
+
+def describe_sizes(entry: Entry) -> str:
+    """Count members, checkpoints and the diverged."""
+    table = entry.table("checkpoints")
+    diverged = len(list_diverged(table))
+    ending = "None diverged."
+    if diverged:
+        ending = f"{diverged} diverged and {'is' if diverged == 1 else 'are'} left out from there on."
+    return (
+        f"{table['member'].nunique():,} members, {len(table):,} checkpoints of {count_weights(entry):,} weights, "
+        f"epochs 0 (the initial weights) to {table['epoch'].max()}. {ending}"
+    )
+
+
+def measure_curves(table: pd.DataFrame) -> Curves:
+    """Measure how test accuracy is spread over members at each epoch, the diverged left out."""
+    groups = pick(table, diverged=False).groupby("epoch")["test_accuracy"]
+    rows = [(epoch, np.quantile(values.to_numpy(np.float64), BAND)) for epoch, values in groups]
+    return Curves(np.array([epoch for epoch, _ in rows]), 100 * np.stack([quantiles for _, quantiles in rows]))
+
+
+def draw_accuracies(entry: Entry) -> Plot:
+    """Draw how final test accuracy is spread over members."""
+    last = take_last(entry.table("checkpoints"))
+    values = 100 * numbers(last, "test_accuracy")
+    low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
+    num_classes = count_classes(entry)
+
+    def paint(_: Figure, axes: Axes) -> None:
+        axes.hist(values, bins=np.linspace(0, 100, 41).tolist(), color=BLUE)
+        axes.set(xlabel="test accuracy at the last epoch, %", ylabel="members", xlim=(0, 100))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        chance = 100 / num_classes if num_classes else 0
+        mark_vertical(axes, float(median), f"median {median:.1f}", INK, "-", median > chance)
+        if num_classes is not None:
+            mark_vertical(axes, chance, "chance", GREY, ":", median <= chance)
+
+    caption = f"How good members are after epoch {last['epoch'].max()}."
+    alt = (
+        f"Histogram of the final test accuracy of {len(values)} members: median {median:.1f}%, "
+        f"90% of members between {low:.1f} and {high:.1f}%."
+    )
+    return draw_plot(f"zoo_{entry.name}_accuracy", paint, caption, alt)
+
+
+def mark_vertical(axes: Axes, x: float, text: str, color: str, style: str, right: bool) -> None:
+    """Draw an upright line with its name above, to the right of it or to the left."""
+    axes.axvline(x, color=color, linestyle=style, linewidth=1)
+    side = "left" if right else "right"
+    axes.annotate(text, (x, 1.02), xycoords=("data", "axes fraction"), ha=side, color=color, fontsize=8)
+
+
+def draw_curves(entry: Entry) -> Plot:
+    """Draw test accuracy over epochs, as bands over all members."""
+    curves = measure_curves(entry.table("checkpoints"))
+    epochs, num_classes = curves.epochs, count_classes(entry)
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        axes.fill_between(epochs, curves.quantiles[:, 0], curves.quantiles[:, -1], color=BLUE, alpha=0.12, linewidth=0)
+        draw_band(axes, epochs, curves.middle, BLUE)
+        axes.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(0, 100), xlim=(0, max(1, epochs[-1])))
+        ends = [
+            (float(end), f"{100 * share:.0f}%", BLUE) for end, share in zip(curves.quantiles[-1], BAND, strict=True)
+        ]
+        if num_classes is not None:
+            axes.axhline(100 / num_classes, color=GREY, linestyle=":", linewidth=1)
+            ends.append((100 / num_classes, "chance", GREY))
+        label_ends(figure, axes, ends)
+
+    caption = "How members learn: median, middle half and middle 90% of the members at each epoch."
+    alt = (
+        f"Test accuracy over epochs: the median goes from {curves.median[0]:.1f}% at epoch {epochs[0]} "
+        f"to {curves.median[-1]:.1f}% at epoch {epochs[-1]}."
+    )
+    return draw_plot(f"zoo_{entry.name}_curves", paint, caption, alt)
+
+
+def cut_levels(table: pd.DataFrame, factor: str) -> list[Level]:
+    """Cut the rows by the values of a factor, or into thirds of the members where it has many numbers."""
+    column = table[factor]
+    values = sorted(column.dropna().unique())
+    if not pd.api.types.is_numeric_dtype(column) or len(values) <= MAX_LEVELS:
+        return [Level(write_value(value), (column == value).to_numpy()) for value in values]
+    by_row = numbers(table, factor)
+    low, high = np.quantile(numbers(table.drop_duplicates("member"), factor), (1 / 3, 2 / 3))
+    return [
+        Level(f"{AT_MOST} {write_value(low)}", by_row <= low),
+        Level(f"{write_value(low)}{MISSING}{write_value(high)}", (by_row > low) & (by_row <= high)),
+        Level(f"> {write_value(high)}", by_row > high),
+    ]
+
+
+def write_value(value: object) -> str:
+    """Write one value of a factor."""
+    return value if isinstance(value, str) else f"{value:.2g}"
+
+
+def draw_factor(entry: Entry, factor: str) -> Plot:
+    """Draw test accuracy over epochs for each level of a factor."""
+    table = entry.table("checkpoints")
+    levels = [(level.label, measure_curves(table.loc[level.members])) for level in cut_levels(table, factor)]
+
+    def paint(figure: Figure, axes: Axes) -> None:
+        figure.set_layout_engine("none")
+        axes.set_position((0.15, 0.18, 0.52, 0.7))  # alike in all panels, however long their labels are
+        for (_, curves), color in zip(levels, SERIES, strict=False):
+            draw_band(axes, curves.epochs, curves.middle, color)
+        axes.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(0, 100), xlim=(0, max(1, table["epoch"].max())))
+        axes.set_title(name_target(factor), loc="left", fontweight="bold")
+        ends = zip(levels, SERIES, strict=False)
+        label_ends(figure, axes, [(float(curves.median[-1]), label, color) for (label, curves), color in ends])
+
+    finals = ", ".join(f"{label} {curves.median[-1]:.1f}%" for label, curves in levels)
+    alt = f"Learning curves by {name_target(factor)}; median at the last epoch: {finals}."
+    return draw_plot(f"zoo_{entry.name}_by_{factor}", paint, f"By {name_target(factor)}.", alt, SMALL)
+
+
+def tabulate_factors(entry: Entry, factors: list[str]) -> Table:
+    """Tell for each factor its values, the accuracy at each level, and how much of the accuracy it explains."""
+    table = entry.table("checkpoints")
+    rows = []
+    for factor in factors:
+        levels = [
+            (
+                level.label,
+                numbers(pick(table.loc[level.members], epoch=table["epoch"].max(), diverged=False), "test_accuracy"),
+            )
+            for level in cut_levels(table, factor)
+        ]
+        medians = [f"{label}: {format_percent(float(np.median(values)))}" for label, values in levels]
+        share = explain_variance([values for _, values in levels])
+        cells = name_target(factor), write_range(table, factor), "; ".join(medians), format_figure(share, 2)
+        rows.append([Cell(text) for text in cells])
+    caption = "Factors that differ between members, and median test accuracy (%) at the last epoch by level."
+    note = "Variance explained: the share of the final accuracy's variance that lies between the levels shown."
+    return Table(caption, ["factor", "values", "accuracy by level", "variance explained"], rows, note, words=True)
+
+
+def write_range(table: pd.DataFrame, factor: str) -> str:
+    """Write what values a factor takes."""
+    column = table[factor]
+    values = sorted(column.dropna().unique())
+    if not pd.api.types.is_numeric_dtype(column) or len(values) <= MAX_LEVELS:
+        return ", ".join(write_value(value) for value in values)
+    return f"{write_value(values[0])} to {write_value(values[-1])}"
+
+
+def explain_variance(groups: Sequence[Float[np.ndarray, "_"]]) -> float:
+    """Return the share of the variance of all values that lies between groups."""
+    everything = np.concatenate(groups)
+    total = ((everything - everything.mean()) ** 2).sum()
+    between = sum(len(group) * (group.mean() - everything.mean()) ** 2 for group in groups if len(group))
+    return float(between / total) if total else float("nan")
