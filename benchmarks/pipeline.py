@@ -1,7 +1,6 @@
 """The quickstart study: how long it takes, how long when nothing changed, how much memory.
 
-It runs in a copy of this checkout, which starts without outputs, cache or Prefect database, like a fresh clone after its
-installation.
+It runs in a copy of this checkout, which starts without outputs, cache or Prefect database, as a fresh clone does.
 """
 
 import shutil

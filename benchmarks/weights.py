@@ -34,7 +34,7 @@ REPEATS = 9
 """The best of so many counts: other work on the machine only ever makes one slower."""
 FILES = 1000
 """Checkpoints that are also written one file each; the time for all is theirs in proportion."""
-VIEWS = 512
+VIEWS = 256
 SEED = 0
 CPU = torch.device("cpu")
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import networkx as nx
 from dvc.dvcfile import PROJECT_FILE
-from dvc.exceptions import CheckoutError
+from dvc.exceptions import CheckoutError, DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
+
+from weightspace.config import BadInput
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -40,24 +42,23 @@ class Out(TypedDict):
 
 @contextmanager
 def open_repository() -> Iterator[Repo]:
-    """Open the DVC repository of the working directory, locked.
-
-    Raises:
-        Busy: another process holds the lock.
-    """
+    """Open the DVC repository of the working directory."""
     with dvc_lock, Repo() as repository:
-        try:
-            with repository.lock:
-                yield repository
-        except LockError as error:
-            raise Busy(" ".join(str(error).split())) from error
+        yield repository
 
 
 def read_graph() -> dict[str, list[str]]:
-    """List the stages of the working directory and all they need, in an order that works, each with what it needs."""
+    """List the stages of the working directory and all they need, in an order that works, each with what it needs.
+
+    Raises:
+        BadInput: DVC cannot read the graph.
+    """
     with open_repository() as repository:
-        own = repository.stage.collect(PROJECT_FILE)
-        graph = repository.index.graph
+        try:
+            own = repository.stage.collect(PROJECT_FILE)
+            graph = repository.index.graph
+        except DvcException as error:
+            raise BadInput(f"{PROJECT_FILE}: {error}") from error
         needed = graph.subgraph(set(own).union(*(nx.descendants(graph, stage) for stage in own)))
         order = list(nx.topological_sort(needed.reverse()))
         return {stage.addressing: [need.addressing for need in needed.successors(stage)] for stage in order}
@@ -76,7 +77,12 @@ def is_changed(name: str) -> bool:
         Busy: another process holds its files.
     """
     with open_repository() as repository:
-        return find_stage(repository, name).changed()
+        stage = find_stage(repository, name)
+        try:
+            with repository.lock:
+                return stage.changed()
+        except LockError as error:
+            raise Busy(" ".join(str(error).split())) from error
 
 
 def list_outs(name: str) -> list[Out]:
@@ -95,7 +101,7 @@ def read_hash(out: "Output") -> str | None:
 
 def restore_outputs(name: str) -> None:
     """Bring back what a stage last made, from DVC's cache; DVC removes it before it runs the stage anew."""
-    with dvc_lock, Repo() as repository:
+    with open_repository() as repository:
         for out in find_stage(repository, name).outs:
             if read_hash(out) and not out.exists and not restore_output(out):
                 logger.warning("%s: the earlier output is not in DVC's cache and could not be brought back", out)

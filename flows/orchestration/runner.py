@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flows.orchestration.graph import Busy, Out, is_changed, list_outs
+from flows.orchestration.graph import Busy, Out, is_changed, list_outs, restore_outputs
 from flows.orchestration.processes import Children, Source, child_environment
 from flows.orchestration.stage import BAD_INPUT_STATUS
 
@@ -127,6 +127,8 @@ class StageRunner:
             return classify(name, heard)
         if "busy" in heard.said and "ran" not in heard.said:
             raise Busy(f"{name}: another DVC process is at it")
+        # The stage does so itself, unless it was killed.
+        restore_outputs(name)
         raise StageFailed(name, heard.status or status, time.monotonic() - started, heard.tail)
 
 

@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
 
 from flows.orchestration.server import start_server
 from flows.orchestration.settings import apply_settings
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +117,16 @@ def test_folder_outside_any_checkout_gets_one_line(toy, tmp_path):
     result = toy.run("-m", "flows.pipeline", "--study", str(tmp_path))
     assert result.returncode == 2
     assert "params.yaml: missing" in result.stderr
+
+
+def test_deployment_names_the_flow_and_its_parameters(toy):
+    code = (
+        "import ruamel.yaml, prefect.flows, pathlib\n"
+        f"text = pathlib.Path({str(CHECKOUT / 'prefect.yaml')!r}).read_text()\n"
+        "(deployment,) = ruamel.yaml.YAML(typ='safe').load(text)['deployments']\n"
+        "flow = prefect.flows.load_flow_from_entrypoint(deployment['entrypoint'])\n"
+        "print(sorted(flow.parameters.properties) == sorted(deployment['parameters']), flow.name, deployment['name'])"
+    )
+    (toy.root / "flows").symlink_to(CHECKOUT / "flows")
+    result = toy.run("-c", code)
+    assert result.stdout == "True pipeline pipeline\n", result.stderr

@@ -106,6 +106,18 @@ def format_percent(value: float, decimals: int = 1) -> str:
     return format_figure(100 * value, decimals)
 
 
+def format_error(value: float, decimals: int = 3) -> str:
+    """Write a figure that is never below 0, small ones by their order of magnitude."""
+    return f"{value:.1e}" if 0 < value < 10**-decimals else format_figure(value, decimals)
+
+
+def make_error_cell(figure: Interval, best: bool = False) -> Cell:
+    """Write an error over its interval, small ones by their order of magnitude."""
+    if math.isnan(figure.value):
+        return Cell(MISSING)
+    return Cell(format_error(figure.value), f"{format_error(figure.low)} to {format_error(figure.high)}", best)
+
+
 def make_cell(figure: Interval, best: bool = False, decimals: int = 3) -> Cell:
     """Write a figure over its interval."""
     text = format_figure(figure.value, decimals)

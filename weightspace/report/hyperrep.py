@@ -6,7 +6,6 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from weightspace.report.blocks import (
     UNKNOWN,
@@ -16,8 +15,9 @@ from weightspace.report.blocks import (
     Plot,
     Section,
     Table,
+    format_error,
     format_percent,
-    make_cell,
+    make_error_cell,
     make_percent_cell,
 )
 from weightspace.report.plot import BLUE, GREY, INK, ORANGE, SMALL, add_legend, draw_plot, label_ends
@@ -134,7 +134,8 @@ def draw_reconstruction(embeddings: Entry, errors: Errors, layers: list[str]) ->
                 }
                 if found:
                     draw_errors(axes, method, side, np.array([*found]) + shift, [*found.values()])
-        axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        if axes.get_xlim()[1] > 0.5:
+            axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
         axes.set(xlabel="reconstruction error (1 = the mean weight)", ylim=(len(layers) - 0.5, -0.5))
         axes.set_xlim(left=0)
         axes.set_yticks(range(len(layers)), layers)
@@ -142,7 +143,10 @@ def draw_reconstruction(embeddings: Entry, errors: Errors, layers: list[str]) ->
 
     seen, unseen = (errors["hyperrep", side, "all"].value for side in SIDES)
     caption = "Reconstruction error by layer, with 95% intervals over members."
-    alt = f"Reconstruction error by layer; over all layers {seen:.2f} for seen and {unseen:.2f} for unseen members."
+    alt = (
+        f"Reconstruction error by layer; over all layers {format_error(seen)} for seen and {format_error(unseen)} for "
+        "unseen members."
+    )
     return draw_plot(f"embeddings_{embeddings.name}_reconstruction", paint, caption, alt, (4.6, 3.8))
 
 
@@ -169,7 +173,7 @@ def tabulate_reconstruction(errors: Errors, layers: list[str]) -> Table:
     for layer in layers:
         figures = {key: errors.get((*key, layer), UNKNOWN) for key in keys}
         best = min(figures[method, "test"].value for method in methods)
-        cells = [make_cell(figures[key], key[1] == "test" and figures[key].value == best) for key in keys]
+        cells = [make_error_cell(figures[key], key[1] == "test" and figures[key].value == best) for key in keys]
         rows.append([Cell("all layers" if layer == "all" else layer), *cells])
     columns = ["layer", *(f"{HEADINGS[method]}, {SIDES[side]}" for method, side in keys)]
     note = (
@@ -229,7 +233,7 @@ def draw_kept(samples: Entry) -> Plot:
 
 def score_normally(summaries: Float[np.ndarray, "checkpoints d_summary"]) -> Float[np.ndarray, "checkpoints d_summary"]:
     """Replace each number by where its rank among all checkpoints stands on a normal distribution."""
-    return ndtri((rankdata(summaries, axis=0) - 0.5) / len(summaries))
+    return ndtri((pd.DataFrame(summaries).rank().to_numpy() - 0.5) / len(summaries))
 
 
 def project(
@@ -241,12 +245,12 @@ def project(
         coordinates, and the share of the variance that each direction has.
     """
     centered = summaries - summaries[fit].mean(0)
-    _, scales, directions = np.linalg.svd(centered[fit], full_matrices=False)
-    directions = directions[:2]
+    variances, vectors = np.linalg.eigh(centered[fit].T @ centered[fit])
+    directions = vectors.T[:-3:-1]
     # A direction has no sign of its own: its largest number is made positive, so that maps can be compared.
     largest = np.abs(directions).argmax(1)
     directions = directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
-    return centered @ directions.T, scales[:2] ** 2 / (scales**2).sum()
+    return centered @ directions.T, variances[:-3:-1] / variances.sum()
 
 
 def show_map(embeddings: Entry) -> Part:

@@ -14,7 +14,8 @@ from weightspace.report.statistics import estimate_mean
 from weightspace.report.transfer import choose_epochs, estimate_accuracy, name_images
 from weightspace.report.zoo import list_diverged, take_last
 
-DECIMALS = 6
+DIGITS = 6
+"""Significant ones that are kept."""
 Tree = dict[str, Any]
 
 
@@ -49,7 +50,12 @@ def put(tree: Tree, keys: tuple[str, ...], figure: Interval | float) -> None:
         figure = Interval(figure, math.nan, math.nan)
     for ending, number in (("", figure.value), ("_low", figure.low), ("_high", figure.high)):
         if math.isfinite(number):
-            find_folder(tree, tuple(folders))[name + ending] = round(number, DECIMALS)
+            find_folder(tree, tuple(folders))[name + ending] = round_figure(number)
+
+
+def round_figure(number: float) -> float:
+    """Keep the leading digits; a count stays whole."""
+    return number if isinstance(number, int) else float(f"{number:.{DIGITS}g}")
 
 
 def gather_zoo(tree: Tree, entry: Entry) -> None:

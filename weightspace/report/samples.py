@@ -27,6 +27,8 @@ from weightspace.report.plot import GREY, INK, add_legend, draw_plot
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.statistics import estimate_difference, estimate_mean
 
+FAR = 5
+"""Distances beyond this call for a logarithmic axis."""
 GOLDEN = 0.6180339887
 """Points at steps of this share of a strip never lump together."""
 MARKERS = "osD^vPX*<>hd"
@@ -178,6 +180,8 @@ def draw_novelty(entry: Entry, starts: dict[str, Start]) -> Plot:
             axes.scatter(distance, accuracy, alpha=0.5, **look)
             axes.scatter([], [], label=name_row(row), **look)
         axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        if np.nanmax(numbers(scores, "nearest_distance")) > FAR:
+            axes.set_xscale("symlog", linthresh=1)
         axes.set(
             xlabel="distance to the nearest anchor (1 = between anchors)", ylabel="test accuracy, %", ylim=(0, 101)
         )

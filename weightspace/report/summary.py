@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from weightspace.report.blocks import Interval, Paragraph, format_figure, format_percent, join_words
+from weightspace.report.blocks import Interval, Paragraph, format_error, format_figure, format_percent, join_words
 from weightspace.report.contests import MAIN_TARGET, Contest, hold_contest, hold_contests
-from weightspace.report.hyperrep import estimate_errors
+from weightspace.report.hyperrep import estimate_errors, estimate_kept
 from weightspace.report.labels import CHEAP, RANDOM, TRAINED, is_sampled, name_features, name_row, name_target
 from weightspace.report.probes import SCORE
 from weightspace.report.read import Entry, Study, numbers, pick, words
@@ -19,18 +19,25 @@ from weightspace.report.zoo import find_factors, list_diverged, share_near_chanc
 
 def summarize(study: Study) -> list[Paragraph]:
     """Write the summary, about the first entry of each stage and about every transfer."""
-    firsts = ((topic, write, study.first(stage)) for stage, (topic, write) in WRITERS.items())
-    written = [Paragraph(topic, " ".join(write(entry))) for topic, write, entry in firsts if entry is not None]
-    written += [
-        Paragraph(f"Fine-tuning on {name_images(entry)}", " ".join(write_transfer(entry)))
-        for entry in study.of("transfer")
-    ]
-    return [paragraph for paragraph in written if paragraph.text]
+    sentences: dict[str, list[str]] = {}
+    for stage, topic, write in WRITERS:
+        entry = study.first(stage)
+        if entry is not None:
+            sentences.setdefault(topic, []).extend(write(entry))
+    for entry in study.of("transfer"):
+        sentences.setdefault(f"Fine-tuning on {name_images(entry)}", []).extend(write_transfer(entry))
+    return [Paragraph(topic, " ".join(found)) for topic, found in sentences.items() if any(found)]
 
 
 def write_interval(figure: Interval, decimals: int = 3) -> str:
     """Write a figure with its interval in brackets."""
     value, low, high = (format_figure(x, decimals) for x in (figure.value, figure.low, figure.high))
+    return f"{value} [{low}, {high}]"
+
+
+def write_error(figure: Interval) -> str:
+    """Write an error with its interval in brackets, small ones by their order of magnitude."""
+    value, low, high = (format_error(x, 2) for x in (figure.value, figure.low, figure.high))
     return f"{value} [{low}, {high}]"
 
 
@@ -71,7 +78,7 @@ def write_reconstruction(entry: Entry) -> list[str]:
     seen, unseen = (errors["hyperrep", side, "all"] for side in ("train", "test"))
     sentences = [
         "Weights of unseen members come back from the hyper-representation with an error of "
-        f"{write_interval(unseen, 2)}, those of seen members with {write_interval(seen, 2)} (0 is exact, 1 as bad as "
+        f"{write_error(unseen)}, those of seen members with {write_error(seen)} (0 is exact, 1 as bad as "
         "the mean weight)."
     ]
     pca = errors.get(("pca", "test", "all"))
@@ -79,8 +86,21 @@ def write_reconstruction(entry: Entry) -> list[str]:
         verdict = "does about as well"
         if pca.high < unseen.low or pca.low > unseen.high:
             verdict = "does better" if pca.value < unseen.value else "does worse"
-        sentences.append(f"PCA with as many numbers {verdict} on unseen members: {write_interval(pca, 2)}.")
+        sentences.append(f"PCA with as many numbers {verdict} on unseen members: {write_error(pca)}.")
     return sentences
+
+
+def write_kept(entry: Entry) -> list[str]:
+    """Say what accuracy is left after encoder and decoder, seen and unseen members apart."""
+    figures = estimate_kept(entry)
+    if not figures:
+        return []
+    sides = [
+        f"{side} members from {format_percent(figures[f'accuracy_{side}'].value)} to "
+        f"{write_percent(figures[f'accuracy_kept_{side}'])}"
+        for side in ("unseen", "seen")
+    ]
+    return [f"Reconstruction takes the test accuracy of {join_words(sides)}."]
 
 
 def write_probes(entry: Entry) -> list[str]:
@@ -201,9 +221,11 @@ def find_highest(accuracy: dict[str, np.ndarray], rows: list[str] | tuple[str, .
     return max(measured, key=lambda row: np.nanmean(accuracy[row]), default=None)
 
 
-WRITERS: dict[str, tuple[str, Callable[[Entry], list[str]]]] = {
-    "zoo": ("Zoo", write_zoo),
-    "embeddings": ("Reconstruction", write_reconstruction),
-    "probes": ("Prediction", write_probes),
-    "samples": ("Samples", write_samples),
-}
+WRITERS: tuple[tuple[str, str, Callable[[Entry], list[str]]], ...] = (
+    ("zoo", "Zoo", write_zoo),
+    ("embeddings", "Reconstruction", write_reconstruction),
+    ("samples", "Reconstruction", write_kept),
+    ("probes", "Prediction", write_probes),
+    ("samples", "Samples", write_samples),
+)
+"""What is said about the first entry of each stage, by topic."""

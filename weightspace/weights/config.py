@@ -91,6 +91,12 @@ class NoStandardization(Config):
     kind: Literal["none"]
 
 
+class TensorStandardization(Config):
+    """One mean and one standard deviation for each tensor: a layer's weight and its bias have their own."""
+
+    kind: Literal["tensor"]
+
+
 class LayerStandardization(Config):
     """One mean and one standard deviation a layer, over all numbers of all train checkpoints."""
 
@@ -98,9 +104,9 @@ class LayerStandardization(Config):
 
 
 class RobustStandardization(Config):
-    """Per layer the median over train checkpoints of their means, and of their spreads about it.
+    """Per tensor the median over train checkpoints of their means, and of their spreads about it.
 
-    A few members with huge weights move the mean and the standard deviation of a layer, and not these.
+    A few members with huge weights move the mean and the standard deviation of a tensor, and not these.
     """
 
     kind: Literal["robust"]
@@ -125,7 +131,11 @@ class WeightsConfig(Config):
     split: SplitConfig
     alignment: Annotated[NoAlignment | WeightMatching, Field(discriminator="kind")]
     standardization: Annotated[
-        NoStandardization | LayerStandardization | RobustStandardization | GlobalStandardization,
+        NoStandardization
+        | TensorStandardization
+        | LayerStandardization
+        | RobustStandardization
+        | GlobalStandardization,
         Field(discriminator="kind"),
     ]
     """Statistics come from the train members only; diverged checkpoints do not count."""

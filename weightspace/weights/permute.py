@@ -12,7 +12,7 @@ from torch import Tensor
 from weightspace.layout import Layout, Place
 
 Permutations = dict[str, Int64[Tensor, "num _"]]
-NUMBERS_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
+NUMBERS_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
 """Weights that are reordered in one step: on a CPU their indices should fit its cache."""
 
 
@@ -52,14 +52,18 @@ def index_place(place: Place, permutations: Mapping[str, Tensor], index: Int64[T
     Axes that stay are added last and all at once: one pass over `index`, whatever its shape.
     """
     source = torch.arange(place.offset, place.stop, device=index.device).reshape(1, *place.shape)
-    steps = source.new_zeros(1)
+    steps: Tensor | None = None
     for axis, (name, length) in enumerate(zip(place.axes, place.shape, strict=True), start=1):
         if name is not None and name in permutations:
             stride = source.stride(axis)
             shape = [-1 if i == 0 else length if i == axis else 1 for i in range(index.ndim)]
-            steps = steps + (expand_blocks(permutations[name], length) * stride).reshape(shape)
+            moved = (expand_blocks(permutations[name], length) * stride).reshape(shape)
+            steps = moved if steps is None else steps + moved
             source = source.narrow(axis, 0, 1)
-    torch.add(source, steps, out=index) if steps.ndim > 1 else index.copy_(source)
+    if steps is None:
+        index.copy_(source)
+    else:
+        torch.add(source, steps, out=index)
 
 
 def fill_index(layout: Layout, permutations: Mapping[str, Tensor], index: Int64[Tensor, "num weights"]) -> None:
@@ -84,9 +88,10 @@ def permute_weights(
 ) -> Float[Tensor, "num weights"]:
     """Permute row `i` by permutation `i`. Needs no more memory than the result and one block of indices."""
     out = torch.empty_like(weights, memory_format=torch.contiguous_format)
-    rows = min(len(weights), max(1, NUMBERS_AT_ONCE[weights.device.type] // layout.num_weights))
+    steps = -(-weights.numel() // NUMBERS_AT_ONCE[weights.device.type])
+    rows = max(1, -(-len(weights) // max(1, steps)))  # steps of equal size: each has a cost of its own
     index = torch.empty(rows, layout.num_weights, dtype=torch.int64, device=weights.device)
-    for start in range(0, len(weights), max(1, rows)):
+    for start in range(0, len(weights), rows):
         part = slice(start, start + rows)
         here = index[: len(weights[part])]
         fill_index(layout, {name: order[part] for name, order in permutations.items()}, here)

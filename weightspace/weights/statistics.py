@@ -1,4 +1,4 @@
-"""Measure the mean and spread of each layer's weights, and scale by them."""
+"""Measure the mean and spread of each tensor's numbers, and scale by them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,49 +11,49 @@ from weightspace.layout import Layout
 
 NUMBERS_AT_ONCE = 2**22
 """Weights that are measured in one step, so that memory does not grow with their number."""
-StandardizationKind = Literal["none", "layer", "robust", "global"]
+StandardizationKind = Literal["none", "tensor", "layer", "robust", "global"]
 
 
 @dataclass(frozen=True)
 class Statistics:
     """What standardisation subtracts and divides by."""
 
-    mean: Float32[Tensor, " layers"]
-    std: Float32[Tensor, " layers"]
-    """Above 0; 1 for a layer whose weights are all alike."""
+    mean: Float32[Tensor, " tensors"]
+    """One for each tensor of the layout: a layer's weight and its bias may share theirs or not."""
+    std: Float32[Tensor, " tensors"]
+    """Above 0; 1 where all numbers are alike."""
 
     def standardize(self, layout: Layout, weights: Float[Tensor, "*n weights"]) -> Float[Tensor, "*n weights"]:
-        """Scale each layer to mean 0 and standard deviation 1 over what was measured."""
-        return (weights - spread_layers(layout, self.mean, weights)) / spread_layers(layout, self.std, weights)
+        """Subtract the mean and divide by the standard deviation of what was measured."""
+        return (weights - spread_tensors(layout, self.mean, weights)) / spread_tensors(layout, self.std, weights)
 
     def restore(self, layout: Layout, weights: Float[Tensor, "*n weights"]) -> Float[Tensor, "*n weights"]:
         """Undo `standardize`."""
-        return weights * spread_layers(layout, self.std, weights) + spread_layers(layout, self.mean, weights)
+        return weights * spread_tensors(layout, self.std, weights) + spread_tensors(layout, self.mean, weights)
 
 
-def spread_layers(
-    layout: Layout, values: Float[Tensor, " layers"], like: Float[Tensor, "*n weights"]
+def spread_tensors(
+    layout: Layout, values: Float[Tensor, " tensors"], like: Float[Tensor, "*n weights"]
 ) -> Float[Tensor, " weights"]:
-    """Repeat each layer's value for all its weights."""
-    spans = [layout.layer_slice(layer) for layer in range(layout.num_layers)]
-    sizes = torch.tensor([span.stop - span.start for span in spans], device=like.device)
+    """Repeat each tensor's value for all its numbers."""
+    sizes = torch.tensor([place.size for place in layout.places], device=like.device)
     return values.to(like.device, like.dtype).repeat_interleave(sizes)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and mean square of each layer of each checkpoint; all that statistics need of them."""
+    """Mean and mean square of each tensor of each checkpoint; all that statistics need of them."""
 
-    mean: Float64[Tensor, "checkpoints layers"]
-    square: Float64[Tensor, "checkpoints layers"]
+    mean: Float64[Tensor, "checkpoints tensors"]
+    square: Float64[Tensor, "checkpoints tensors"]
 
 
 def measure_moments(layout: Layout, weights: Float[Tensor, "checkpoints weights"]) -> Moments:
-    """Measure each layer of each checkpoint; one that has weights that are not finite is left out."""
+    """Measure each tensor of each checkpoint; one that has weights that are not finite is left out."""
     found: list[Moments] = []
     for some in weights.split(max(1, NUMBERS_AT_ONCE // layout.num_weights)):
         finite = some[some.isfinite().all(1)]
-        parts = [finite[:, layout.layer_slice(layer)].double() for layer in range(layout.num_layers)]
+        parts = [finite[:, place.offset : place.stop].double() for place in layout.places]
         mean = torch.stack([part.mean(1) for part in parts], dim=1)
         found.append(Moments(mean, torch.stack([part.square().mean(1) for part in parts], dim=1)))
     return join_moments(found)
@@ -71,23 +71,29 @@ def pool_moments(layout: Layout, moments: Moments, kind: StandardizationKind) ->
     Differs: the spread of the checkpoints' own means counts, so that standardised train weights have variance 1; the
     released code takes the mean of the checkpoints' variances.
     """
-    layers = layout.num_layers
+    tensors = len(layout.places)
     if kind == "none":
-        return Statistics(torch.zeros(layers), torch.ones(layers))
+        return Statistics(torch.zeros(tensors), torch.ones(tensors))
     assert len(moments.mean) > 0, "no checkpoint to measure"
     if kind == "robust":
         mean = moments.mean.quantile(0.5, dim=0)
         spread = moments.square - 2 * mean * moments.mean + mean**2
         return make_statistics(mean, spread.quantile(0.5, dim=0))
-    mean, square = moments.mean.mean(0), moments.square.mean(0)
-    if kind == "global":
-        spans = [layout.layer_slice(layer) for layer in range(layers)]
-        share = torch.tensor([span.stop - span.start for span in spans], dtype=mean.dtype) / layout.num_weights
-        mean, square = (mean @ share).expand(layers), (square @ share).expand(layers)
+    share = share_groups(layout, kind)
+    mean, square = share @ moments.mean.mean(0), share @ moments.square.mean(0)
     return make_statistics(mean, square - mean**2)
 
 
-def make_statistics(mean: Float64[Tensor, " layers"], variance: Float64[Tensor, " layers"]) -> Statistics:
+def share_groups(layout: Layout, kind: StandardizationKind) -> Float64[Tensor, "tensors tensors"]:
+    """Return what share of a tensor's statistics each tensor has: alone, with its layer, or with all, by its size."""
+    sizes = torch.tensor([place.size for place in layout.places], dtype=torch.float64)
+    layers = torch.tensor([place.layer for place in layout.places])
+    groups = {"tensor": torch.arange(len(sizes)), "layer": layers, "global": torch.zeros_like(layers)}[kind]
+    share = (groups[:, None] == groups) * sizes
+    return share / share.sum(1, keepdim=True)
+
+
+def make_statistics(mean: Float64[Tensor, " tensors"], variance: Float64[Tensor, " tensors"]) -> Statistics:
     """Round to float32, with scale 1 where there is no spread."""
     std = variance.clamp(min=0).sqrt().float()
     return Statistics(mean.float(), torch.where(std > 0, std, 1.0))

@@ -73,3 +73,9 @@ def test_summary_of_a_zoo_counts_members_and_the_diverged(tmp_path):
 def test_lead_without_predictions_is_as_wide_as_both_intervals_allow(study):
     contest = hold_contest(study.first("probes"), "activation")
     assert (contest.lead.low, contest.lead.high) == pytest.approx((0.05 - 0.04, 0.05 + 0.04))
+
+
+def test_summary_says_what_accuracy_reconstruction_leaves(study):
+    text = next(paragraph.text for paragraph in summarize(study) if paragraph.topic == "Reconstruction")
+    assert "PCA with as many numbers does worse on unseen members" in text
+    assert text.count("Reconstruction takes the test accuracy of unseen members from") == 1

@@ -70,7 +70,7 @@ def build_weight_data(members: int = 24) -> WeightData:
     weights = (initial[:, None] + drift).astype(np.float32).reshape(-1, LAYOUT.num_weights)
     about = {"architecture": ARCHITECTURE.model_dump(mode="json")}
     checkpoints = Checkpoints(LAYOUT, table, weights, about)
-    ones = torch.ones(LAYOUT.num_layers)
+    ones = torch.ones(len(LAYOUT.places))
     return WeightData(checkpoints, Statistics(0 * ones, ones), torch.from_numpy(weights[2].copy()))
 
 

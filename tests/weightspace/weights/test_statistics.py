@@ -11,7 +11,7 @@ from weightspace.weights.statistics import (
     pool_moments,
 )
 
-KINDS = ["layer", "robust", "global"]
+KINDS = ["tensor", "layer", "robust", "global"]
 TWO_LAYERS = Layout(
     places=(
         Place(name="a.weight", kind="linear", layer=0, shape=(2, 2), offset=0, axes=(None, None)),
@@ -24,9 +24,17 @@ TWO_LAYERS = Layout(
 def test_layer_statistics_are_those_of_all_its_numbers(generator):
     weights = torch.randn(9, 8, generator=generator) * 3 + 2
     statistics = measure_statistics(TWO_LAYERS, weights, "layer")
-    for layer, part in enumerate((weights[:, :6], weights[:, 6:])):
-        torch.testing.assert_close(statistics.mean[layer], part.mean())
-        torch.testing.assert_close(statistics.std[layer], part.std(correction=0))
+    for tensor, part in enumerate((weights[:, :6], weights[:, :6], weights[:, 6:])):
+        torch.testing.assert_close(statistics.mean[tensor], part.mean())
+        torch.testing.assert_close(statistics.std[tensor], part.std(correction=0))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "robust"])
+def test_bias_and_weight_of_a_layer_have_statistics_of_their_own(kind, generator):
+    weights = torch.randn(9, 8, generator=generator)
+    weights[:, 4:6] *= 1e-3
+    statistics = measure_statistics(TWO_LAYERS, weights, kind)
+    assert statistics.std[1] < 1e-2 * statistics.std[0]
 
 
 def test_standardised_weights_have_mean_0_and_variance_1_in_every_layer(generator):
@@ -43,8 +51,8 @@ def test_standardised_weights_have_mean_0_and_variance_1_in_every_layer(generato
 def test_global_statistics_are_those_of_all_numbers(generator):
     weights = torch.randn(9, 8, generator=generator) * 3 + 2
     statistics = measure_statistics(TWO_LAYERS, weights, "global")
-    torch.testing.assert_close(statistics.mean, weights.mean().expand(2))
-    torch.testing.assert_close(statistics.std, weights.std(correction=0).expand(2))
+    torch.testing.assert_close(statistics.mean, weights.mean().expand(3))
+    torch.testing.assert_close(statistics.std, weights.std(correction=0).expand(3))
 
 
 def test_robust_statistics_ignore_a_few_huge_checkpoints(generator):
@@ -93,12 +101,12 @@ def test_parts_measured_apart_give_the_same_as_together(kind, generator):
 
 def test_layer_without_spread_is_only_shifted():
     statistics = measure_statistics(TWO_LAYERS, torch.full((3, 8), 2.0), "layer")
-    assert statistics.std.tolist() == [1.0, 1.0]
+    assert statistics.std.tolist() == [1.0, 1.0, 1.0]
     assert statistics.standardize(TWO_LAYERS, torch.full((1, 8), 2.0)).abs().max() == 0
 
 
 def test_any_leading_axes_are_standardised():
-    statistics = Statistics(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]))
+    statistics = Statistics(torch.tensor([1.0, 1.0, 2.0]), torch.tensor([2.0, 2.0, 4.0]))
     standard = statistics.standardize(TWO_LAYERS, torch.full((2, 3, 8), 4.0))
     assert standard.shape == (2, 3, 8)
     assert standard[1, 2].tolist() == [1.5] * 6 + [0.5] * 2

@@ -32,7 +32,7 @@ def data(generator):
         }
     )
     weights = torch.randn(5, LAYOUT.num_weights, generator=generator)
-    statistics = Statistics(torch.randn(5, generator=generator), torch.rand(5, generator=generator))
+    statistics = Statistics(torch.randn(10, generator=generator), torch.rand(10, generator=generator))
     return WeightData(Checkpoints(LAYOUT, table, weights.numpy(), {"a": 1}), statistics, weights[3])
 
 
