@@ -1,8 +1,7 @@
 """Keep checkpoints as Parquet, and beside every output a record of where it came from.
 
-An output is a folder. Its `_record.json` names the stage, the configuration, the digests of the inputs, the library
-versions and the SHA-256 of every other file, so that a reader can tell an altered or truncated file from a whole one.
-Nothing in a record depends on the clock or on the machine's name: the same inputs give the same bytes.
+An output is a folder. Its `_record.json` says what made it, and the SHA-256 of every other file, so that a reader can
+tell an altered or truncated file from a whole one. Nothing in it depends on the clock: same inputs, same bytes.
 """
 
 import hashlib
@@ -79,12 +78,7 @@ def list_files(folder: Path) -> list[Path]:
 def write_record(
     folder: Path, stage: str, name: str, config: Config, inputs: Mapping[str, Record], device: str = "cpu"
 ) -> Record:
-    """Write the record of a finished output; call it last.
-
-    Args:
-        inputs: the records of what was read.
-        device: kind of device that computed: `cpu` or `cuda`.
-    """
+    """Write the record of a finished output, made from `inputs` on a kind of `device`; call it last."""
     files = {
         str(path.relative_to(folder)): FileEntry(bytes=path.stat().st_size, sha256=hash_file(path))
         for path in list_files(folder)
@@ -111,7 +105,10 @@ def read_record(folder: Path) -> Record:
     path = folder / RECORD_NAME
     if not path.is_file():
         raise BadInput(f"{folder}: no {RECORD_NAME} there, so no finished output; run the stage that makes it")
-    record = Record.model_validate_json(path.read_text())
+    try:
+        record = Record.model_validate_json(path.read_text())
+    except ValueError as error:
+        raise BadInput(f"{path}: not a whole record; restore it with `dvc checkout --force` or remake it") from error
     for name, entry in record.files.items():
         check_file(folder / name, entry)
     return record

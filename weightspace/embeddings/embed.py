@@ -31,7 +31,7 @@ def embed_checkpoints(
     latents = hyperrep.encode(torch.from_numpy(kept.weights), config.halo, config.networks_at_once)
     errors = measure_reconstructions(kept, latents, hyperrep, config)
     whole = errors[(errors["method"] == "hyperrep") & (errors["layer"] == ALL_LAYERS)]
-    table = kept.table.assign(reconstruction_error=whole["error"].to_numpy())
+    table = kept.table.assign(reconstruction_error=np.asarray(whole["error"]))
     summary = summarize_latents(latents, hyperrep.tokenizer)
     return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy()), errors
 
