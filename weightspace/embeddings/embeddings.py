@@ -75,7 +75,7 @@ def write_reconstruction(folder: Path, errors: pd.DataFrame) -> None:
 
 
 def read_reconstruction(folder: Path) -> pd.DataFrame:
-    """Read reconstruction errors: `member`, `epoch`, `split`, `method` (`hyperrep`, `pca`), `layer` (or `all`), `error`.
+    """Read a table of `member`, `epoch`, `split`, `method` (`hyperrep` or `pca`), `layer` (or `all`) and `error`.
 
     Raises:
         BadInput: the file is missing or cannot be read.

@@ -35,12 +35,14 @@ def fit_components(weights: Float[Tensor, "networks weights"], num_components: i
     mean = weights.mean(0)
     centred = weights - mean
     wide = centred.shape[0] < centred.shape[1]
+    if wide:  # in float32, what the networks do not span would drown in rounding and pass for a component
+        centred = centred.double()
     gram = centred @ centred.T if wide else centred.T @ centred
     values, vectors = torch.linalg.eigh(gram.double())
     keep = (values > values[-1] * 1e-9).nonzero().flatten()[-num_components:].flip(0)
     directions = vectors[:, keep].T
     if wide:
-        directions = (directions / values[keep].sqrt().unsqueeze(1)) @ centred.double()
+        directions = (directions / values[keep].sqrt().unsqueeze(1)) @ centred
     return PrincipalComponents(mean, directions.to(weights.dtype))
 
 

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +14,7 @@ MIN_SCALE = 1e-6
 """Floor of a token's size, which keeps an all-zero token from becoming not-a-number."""
 
 
-def measure_scale(x: Float[Tensor, "*tokens d"], count: Float[Tensor, "*#count 1"]) -> Float[Tensor, "*tokens 1"]:
+def measure_scale(x: Float[Tensor, "*tokens d"], count: Real[Tensor, "*#count 1"]) -> Float[Tensor, "*tokens 1"]:
     """Return the root mean square of each token's numbers.
 
     Args:
@@ -92,7 +92,8 @@ class LinearPath(nn.Module):
         self, x: Float[Tensor, "batch tokens d_in"], layers: Int64[Tensor, "*batch tokens"]
     ) -> Float[Tensor, "batch tokens d_out"]:
         """Map each token by its layer's matrix."""
-        return torch.einsum("btd,...tod->bto", x, self.maps[layers])
+        rule = "btd,tod->bto" if layers.ndim == 1 else "btd,btod->bto"
+        return torch.einsum(rule, x, self.maps[layers])
 
 
 class Autoencoder(nn.Module):

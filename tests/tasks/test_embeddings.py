@@ -1,0 +1,63 @@
+import pytest
+
+from tasks.embeddings import make_embeddings
+from tests.weightspace.hyperrep.small_model import NoConfig, build_untrained, make_data
+from weightspace.config import BadInput
+from weightspace.embeddings.config import EmbeddingsConfig
+from weightspace.embeddings.embeddings import read_embeddings, read_reconstruction
+from weightspace.hyperrep.hyperrep import MODEL_NAME
+from weightspace.store import RECORD_NAME, read_record, write_record
+from weightspace.weights.weight_data import write_weight_data
+
+CONFIG = EmbeddingsConfig(
+    weights="w", hyperrep="h", halo=2, networks_at_once=16, reconstruction_baseline=True, device="cpu"
+)
+
+
+@pytest.fixture
+def study(tmp_path):
+    data = make_data(12)
+    writers = {"weights/w": lambda folder: write_weight_data(folder, data), "hyperrep/h": build_untrained().save}
+    for place, write in writers.items():
+        folder = tmp_path / "data" / place
+        folder.mkdir(parents=True)
+        write(folder)
+        write_record(folder, *place.split("/"), NoConfig(), {})
+    return tmp_path
+
+
+def test_embeddings_are_written_with_a_record_of_their_inputs(study):
+    make_embeddings("e", CONFIG, study)
+    folder = study / "data/embeddings/e"
+    record = read_record(folder)
+    assert record.stage == "embeddings"
+    assert record.inputs == {
+        f"{stage}/{name}": read_record(study / "data" / stage / name).digest
+        for stage, name in (("weights", "w"), ("hyperrep", "h"))
+    }
+    wanted = make_data(12).checkpoints.table
+    embeddings = read_embeddings(folder)
+    assert embeddings.table.drop(columns="reconstruction_error").equals(wanted)
+    errors = read_reconstruction(folder)
+    assert len(errors[(errors["method"] == "hyperrep") & (errors["layer"] == "all")]) == len(wanted)
+
+
+def test_same_inputs_give_the_same_bytes(study):
+    for name in ("e", "again"):
+        make_embeddings(name, CONFIG, study)
+    files = [read_record(study / "data/embeddings" / name).files for name in ("e", "again")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("stage", ["weights", "hyperrep"])
+def test_a_missing_input_is_named(study, stage):
+    with pytest.raises(BadInput, match=f"data/{stage}/other: no {RECORD_NAME}"):
+        make_embeddings("e", CONFIG.model_copy(update={stage: "other"}), study)
+
+
+def test_a_truncated_model_is_named(study):
+    path = study / "data/hyperrep/h" / MODEL_NAME
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput, match=MODEL_NAME):
+        make_embeddings("e", CONFIG, study)
+    assert not (study / "data/embeddings/e").exists()

@@ -1,0 +1,103 @@
+import pandas as pd
+import pytest
+
+from tasks.hyperrep import HISTORY_NAME, make_hyperrep
+from tests.weightspace.hyperrep.small_model import CPU, NoConfig, make_config, make_data
+from weightspace.config import BadInput
+from weightspace.hyperrep import train as train_module
+from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.hyperrep.state import FILE_NAME
+from weightspace.store import RECORD_NAME, list_parts, read_record, write_record
+from weightspace.weights.weight_data import write_weight_data
+
+CONFIG = make_config(training={"steps": 6, "validate_every": 2})
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = tmp_path / "data/weights/w"
+    folder.mkdir(parents=True)
+    write_weight_data(folder, make_data(12))
+    write_record(folder, "weights", "w", NoConfig(), {})
+    return tmp_path
+
+
+def kill_at_step_5(monkeypatch):
+    take_step = train_module.take_step
+
+    def take_or_die(run):
+        if run.progress.step == 5:
+            raise KilledError
+        return take_step(run)
+
+    monkeypatch.setattr(train_module, "take_step", take_or_die)
+
+
+def test_hyperrep_is_written_with_history_and_record(study):
+    make_hyperrep("h", CONFIG, study)
+    folder = study / "data/hyperrep/h"
+    record = read_record(folder)
+    assert record.stage == "hyperrep"
+    assert record.inputs == {"weights/w": read_record(study / "data/weights/w").digest}
+    assert pd.read_csv(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
+    assert Hyperrep.load(folder, CPU).config == CONFIG
+
+
+def test_same_inputs_give_the_same_bytes(study):
+    for name in ("h", "again"):
+        make_hyperrep(name, CONFIG, study)
+    files = [read_record(study / "data/hyperrep" / name).files for name in ("h", "again")]
+    assert files[0] == files[1]
+
+
+def test_killed_training_goes_on_to_the_same_bytes(study, monkeypatch):
+    make_hyperrep("whole", CONFIG, study)
+    work = study / "data/.work/hyperrep"
+    with monkeypatch.context() as patch:
+        kill_at_step_5(patch)
+        with pytest.raises(KilledError):
+            make_hyperrep("h", CONFIG, study)
+    assert len(list(work.rglob(FILE_NAME))) == 1
+    assert not (study / "data/hyperrep/h").exists()
+    taken = []
+    take_step = train_module.take_step
+    monkeypatch.setattr(train_module, "take_step", lambda run: taken.append(run.progress.step) or take_step(run))
+    make_hyperrep("h", CONFIG, study)
+    assert taken == [4, 5]
+    assert read_record(study / "data/hyperrep/h").files == read_record(study / "data/hyperrep/whole").files
+    assert list(work.iterdir()) == []
+
+
+def test_state_of_another_configuration_is_not_taken_up(study, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at_step_5(patch)
+        with pytest.raises(KilledError):
+            make_hyperrep("h", CONFIG, study)
+    other = make_config(training={"steps": 6, "validate_every": 2, "seed": 1})
+    taken = []
+    take_step = train_module.take_step
+    monkeypatch.setattr(train_module, "take_step", lambda run: taken.append(run.progress.step) or take_step(run))
+    make_hyperrep("h", other, study)
+    assert taken == list(range(6))
+
+
+def test_missing_weight_data_is_named(study):
+    with pytest.raises(BadInput, match=f"data/weights/other: no {RECORD_NAME}"):
+        make_hyperrep("h", CONFIG.model_copy(update={"weights": "other"}), study)
+
+
+def test_truncated_weight_data_is_named(study):
+    part = list_parts(study / "data/weights/w")[0]
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(BadInput, match=part.name):
+        make_hyperrep("h", CONFIG, study)
+
+
+def test_window_longer_than_the_model_leaves_no_output(study):
+    with pytest.raises(BadInput, match="window: got 10000 tokens"):
+        make_hyperrep("h", make_config(window=10000), study)
+    assert not (study / "data/hyperrep/h").exists()

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.weightspace.hyperrep.small_model import build_untrained, make_config, make_data
+from weightspace.config import BadInput
+from weightspace.embeddings.config import EmbeddingsConfig
+from weightspace.embeddings.embed import embed_checkpoints
+from weightspace.layout import Layout
+from weightspace.store import Checkpoints
+from weightspace.weights.weight_data import WeightData
+
+CONFIG = EmbeddingsConfig(
+    weights="w", hyperrep="h", halo=2, networks_at_once=5, reconstruction_baseline=True, device="cpu"
+)
+DIVERGED = [4, 30]
+
+
+@pytest.fixture(scope="module")
+def data():
+    data = make_data()
+    data.checkpoints.table.loc[DIVERGED, "diverged"] = True
+    data.checkpoints.weights[DIVERGED] = np.nan
+    return data
+
+
+@pytest.fixture(scope="module")
+def hyperrep():
+    return build_untrained()
+
+
+@pytest.fixture(scope="module")
+def embedded(data, hyperrep):
+    return embed_checkpoints(data, hyperrep, CONFIG)
+
+
+def test_table_is_that_of_the_weight_data_without_diverged_rows(data, embedded):
+    embeddings, _ = embedded
+    kept = data.checkpoints.table.drop(index=DIVERGED).reset_index(drop=True)
+    assert embeddings.table.drop(columns="reconstruction_error").equals(kept)
+    assert embeddings.table["reconstruction_error"].notna().all()
+
+
+def test_each_row_is_the_embedding_of_its_checkpoint(data, hyperrep, embedded):
+    embeddings, _ = embedded
+    table = data.checkpoints.table
+    for row in (0, 4, 17, len(embeddings.table) - 1):
+        key = embeddings.table.loc[row]
+        (source,) = np.flatnonzero((table["member"] == key["member"]) & (table["epoch"] == key["epoch"]))
+        assert table["split"][source] == key["split"]
+        latents = hyperrep.encode(torch.from_numpy(data.checkpoints.weights[source : source + 1]), CONFIG.halo)
+        np.testing.assert_allclose(embeddings.tokens[row], latents[0].numpy(), atol=1e-5, rtol=1e-4)
+
+
+def test_summary_is_of_the_same_row(hyperrep, embedded):
+    embeddings, _ = embedded
+    place = hyperrep.tokenizer.layer_tokens(0)
+    wanted = embeddings.tokens[:, place].mean(1)
+    np.testing.assert_allclose(embeddings.summary[:, : hyperrep.d_latent], wanted, atol=1e-5)
+
+
+def test_errors_are_listed_by_checkpoint_method_and_layer(hyperrep, embedded):
+    embeddings, errors = embedded
+    layers = {hyperrep.layout.layer_name(i) for i in range(hyperrep.layout.num_layers)} | {"all"}
+    assert set(errors["layer"]) == layers
+    assert set(errors["method"]) == {"hyperrep", "pca"}
+    for _, part in errors.groupby(["method", "layer"]):
+        keys = ["member", "epoch", "split"]
+        assert part[keys].reset_index(drop=True).equals(embeddings.table[keys])
+
+
+def test_error_column_is_that_of_the_reconstruction(data, hyperrep, embedded):
+    embeddings, _ = embedded
+    sound = np.flatnonzero(~data.checkpoints.table["diverged"])
+    weights = torch.from_numpy(data.checkpoints.weights[sound])
+    again = hyperrep.reconstruct(weights, CONFIG.halo)
+    standard, other = (hyperrep.statistics.standardize(hyperrep.layout, some).numpy() for some in (weights, again))
+    mean = standard[(embeddings.table["split"] == "train").to_numpy()].mean(0)
+    wanted = [np.square(o - s).sum() / np.square(s - mean).sum() for s, o in zip(standard, other, strict=True)]
+    np.testing.assert_allclose(embeddings.table["reconstruction_error"], wanted, rtol=1e-3)
+
+
+def test_baseline_is_left_out_where_not_wanted(data, hyperrep):
+    _, errors = embed_checkpoints(data, hyperrep, CONFIG.model_copy(update={"reconstruction_baseline": False}))
+    assert set(errors["method"]) == {"hyperrep"}
+
+
+def test_baseline_learns_from_train_members_only(data, hyperrep, embedded):
+    weights = data.checkpoints.weights.copy()
+    val = (data.checkpoints.table["split"] == "val").to_numpy()
+    weights[val] = 3.0
+    kept = data.checkpoints
+    other = WeightData(Checkpoints(kept.layout, kept.table, weights, kept.about), data.statistics, data.reference)
+    _, changed = embed_checkpoints(other, hyperrep, CONFIG)
+    before, after = (
+        e[e["split"] != "val"].set_index(["member", "epoch", "method", "layer"]) for e in (embedded[1], changed)
+    )
+    np.testing.assert_allclose(after["error"], before["error"], rtol=1e-4, atol=1e-6)
+
+
+def test_another_layout_is_refused(data, hyperrep):
+    places = tuple(p.model_copy(update={"name": f"x{p.name}"}) for p in data.checkpoints.layout.places)
+    kept = data.checkpoints
+    other = Checkpoints(Layout(places=places), kept.table, kept.weights, kept.about)
+    with pytest.raises(BadInput, match="weights/w: got networks"):
+        embed_checkpoints(WeightData(other, data.statistics, data.reference), hyperrep, CONFIG)
+
+
+def test_weights_that_are_not_finite_are_refused_unless_diverged(hyperrep):
+    data = make_data(8)
+    data.checkpoints.weights[3, 3] = np.nan
+    with pytest.raises(BadInput, match="not finite"):
+        embed_checkpoints(data, hyperrep, CONFIG)
+
+
+def test_halo_too_wide_is_refused(data, hyperrep):
+    with pytest.raises(BadInput, match="halo: got 9"):
+        embed_checkpoints(data, hyperrep, CONFIG.model_copy(update={"halo": 9}))
+
+
+def test_model_of_another_seed_embeds_otherwise(data, embedded):
+    other = build_untrained(make_config(training={"seed": 5}))
+    assert not np.allclose(embed_checkpoints(data, other, CONFIG)[0].tokens, embedded[0].tokens, atol=1e-3)

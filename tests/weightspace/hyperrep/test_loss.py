@@ -1,0 +1,126 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from weightspace.hyperrep.loss import MIN_POWER, measure_contrast, measure_reconstruction
+
+NORMALIZATIONS = ("none", "batch", "window", "layer", "token")
+# Two networks of three tokens: two in layer 0, one in layer 1; False is padding.
+MASK = torch.tensor([[True, True], [True, False], [True, True]])
+LAYERS = torch.tensor([0, 0, 1])
+TARGET = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [0.5, 0.5]], [[2.0, 2.0], [4.0, 0.0], [1.0, 3.0]]])
+OUTPUT = torch.tensor([[[1.0, 1.0], [5.0, 9.0], [0.5, 1.5]], [[2.0, 5.0], [4.0, 9.0], [3.0, 3.0]]])
+
+
+def draw_views(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = torch.randn(2, num, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return first, second
+
+
+def contrast_by_loops(first: torch.Tensor, second: torch.Tensor, temperature: float) -> float:
+    """NT-Xent as SimCLR's equation 1 writes it."""
+    views = [*first, *second]
+    num = len(first)
+
+    def similarity(i: int, j: int) -> float:
+        return math.exp(float(views[i] @ views[j] / (views[i].norm() * views[j].norm())) / temperature)
+
+    total = 0.0
+    for i in range(2 * num):
+        others = sum(similarity(i, k) for k in range(2 * num) if k != i)
+        total -= math.log(similarity(i, (i + num) % (2 * num)) / others)
+    return total / (2 * num)
+
+
+@pytest.mark.parametrize("num", [1, 2, 7])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrast_is_nt_xent(num, temperature):
+    first, second = draw_views(num)
+    assert float(measure_contrast(first, second, temperature)) == pytest.approx(
+        contrast_by_loops(first, second, temperature), abs=1e-9
+    )
+
+
+def test_contrast_is_the_cross_entropy_over_the_other_views():
+    first, second = draw_views(6)
+    views = F.normalize(torch.cat([first, second]), dim=1)
+    off_diagonal = ~torch.eye(12, dtype=torch.bool)
+    logits = (views @ views.T / 0.3)[off_diagonal].reshape(12, 11)
+    # Without its own entry, a row's later entries move one place to the left.
+    labels = torch.cat([torch.arange(6) + 5, torch.arange(6)])
+    torch.testing.assert_close(measure_contrast(first, second, 0.3), F.cross_entropy(logits, labels))
+
+
+def test_contrast_is_lower_when_views_agree():
+    first, second = draw_views(6)
+    assert measure_contrast(first, first, 0.1) < measure_contrast(first, second, 0.1)
+
+
+def test_contrast_does_not_depend_on_length():
+    first, second = draw_views(4)
+    torch.testing.assert_close(measure_contrast(first * 7, second, 0.1), measure_contrast(first, second, 0.1))
+
+
+def test_layer_normalization_follows_its_formula():
+    # Mean squares: network 1 layer 0 (1+4+9)/3, layer 1 0.25; network 2 layer 0 (4+4+16)/3 = 8, layer 1 5.
+    wanted = ((0 + 1 + 4) / (14 / 3) + (0 + 1) / 0.25 + (0 + 9 + 0) / 8 + (4 + 0) / 5) / 10
+    assert float(measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, "layer")) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "wanted"),
+    [
+        ("none", (5 + 1 + 9 + 4) / 10),
+        ("batch", (5 + 1 + 9 + 4) / 10 / ((14 + 0.5 + 24 + 10) / 10)),
+        ("window", ((5 + 1) / (14.5 / 5) + (9 + 4) / (34 / 5)) / 10),
+        ("token", (1 / 2.5 + 4 / 9 + 1 / 0.25 + 9 / 4 + 0 + 4 / 5) / 10),
+    ],
+)
+def test_other_normalizations_follow_their_formulas(normalization, wanted):
+    assert float(measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, normalization)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_padding_has_no_part_in_the_loss(normalization):
+    loss = measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, normalization)
+    output, target = OUTPUT.masked_fill(~MASK, 1e3), TARGET.masked_fill(~MASK, -7.0)
+    assert torch.equal(measure_reconstruction(output, target, MASK, LAYERS, normalization), loss)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_padding_has_no_gradient(normalization):
+    output = OUTPUT.clone().requires_grad_()
+    measure_reconstruction(output, TARGET, MASK, LAYERS, normalization).backward()
+    assert output.grad is not None
+    assert (output.grad[:, ~MASK] == 0).all()
+    assert (output.grad[:, MASK] != 0).any()
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS[1:])
+def test_normalized_loss_does_not_depend_on_scale(normalization):
+    loss = measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, normalization)
+    scaled = measure_reconstruction(100 * OUTPUT, 100 * TARGET, MASK, LAYERS, normalization)
+    torch.testing.assert_close(scaled, loss)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS[1:])
+def test_loss_of_predicting_zero_is_one(normalization):
+    loss = measure_reconstruction(torch.zeros_like(TARGET), TARGET, MASK, LAYERS, normalization)
+    assert float(loss) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_all_zero_target_gives_a_finite_loss(normalization):
+    loss = measure_reconstruction(OUTPUT, torch.zeros_like(TARGET), MASK, LAYERS, normalization)
+    assert loss.isfinite()
+    assert float(loss) <= float(OUTPUT.square().max()) / MIN_POWER
+
+
+def test_a_network_has_its_own_mask():
+    masks = torch.stack([MASK, MASK])
+    masks[1, 2] = False
+    loss = measure_reconstruction(OUTPUT, TARGET, masks, LAYERS.expand(2, -1), "layer")
+    wanted = ((0 + 1 + 4) / (14 / 3) + (0 + 1) / 0.25 + (0 + 9 + 0) / 8) / 8
+    assert float(loss) == pytest.approx(wanted)

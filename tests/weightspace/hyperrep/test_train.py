@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.weightspace.hyperrep.small_model import CPU, make_config, make_data, with_weights
+from weightspace.config import BadInput
+from weightspace.hyperrep import train as train_module
+from weightspace.hyperrep.state import FILE_NAME
+from weightspace.hyperrep.train import measure_losses, one_cycle, prepare_run, train_hyperrep, validate
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def whole(data):
+    """Training that nothing interrupts."""
+    return train_hyperrep(data, make_config(), None, CPU)
+
+
+def kill_at(monkeypatch, step):
+    take_step = train_module.take_step
+
+    def take_or_die(run):
+        if run.progress.step == step:
+            raise KilledError
+        return take_step(run)
+
+    monkeypatch.setattr(train_module, "take_step", take_or_die)
+
+
+def assert_same(one, other):
+    (first, first_history), (second, second_history) = one, other
+    assert first_history.equals(second_history)
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+# Killed before the first state, between two, right after one.
+@pytest.mark.parametrize("step", [2, 7, 9])
+def test_resumed_training_equals_uninterrupted(data, whole, tmp_path, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(KilledError):
+            train_hyperrep(data, make_config(), tmp_path / "work", CPU)
+    assert (tmp_path / "work" / FILE_NAME).exists() == (step > 3)
+    assert_same(train_hyperrep(data, make_config(), tmp_path / "work", CPU), whole)
+
+
+def test_training_goes_on_from_the_state(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at(patch, 7)
+        with pytest.raises(KilledError):
+            train_hyperrep(data, make_config(), tmp_path, CPU)
+    taken = []
+    take_step = train_module.take_step
+    monkeypatch.setattr(train_module, "take_step", lambda run: taken.append(run.progress.step) or take_step(run))
+    train_hyperrep(data, make_config(), tmp_path, CPU)
+    assert taken == [6, 7, 8, 9, 10, 11]
+
+
+def test_kill_while_the_state_is_written_leaves_the_old_one(data, whole, tmp_path, monkeypatch):
+    write_state = train_module.write_state
+
+    def write_or_die(folder, model, optimizer, progress):
+        if progress.step == 6:
+            (folder / f".{FILE_NAME}").write_bytes(b"half")
+            raise KilledError
+        write_state(folder, model, optimizer, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "write_state", write_or_die)
+        with pytest.raises(KilledError):
+            train_hyperrep(data, make_config(), tmp_path, CPU)
+    assert_same(train_hyperrep(data, make_config(), tmp_path, CPU), whole)
+
+
+def test_seed_decides_the_model(data):
+    one, other = (
+        train_hyperrep(data, make_config(training={"steps": 2, "seed": seed}), None, CPU)[0] for seed in (0, 1)
+    )
+    assert not torch.equal(one.model.encoder.out.weight, other.model.encoder.out.weight)
+
+
+@pytest.mark.parametrize("linear_path", ["none", "random"])
+def test_training_lowers_validation_loss(data, linear_path):
+    config = make_config(
+        model={"linear_path": linear_path},
+        views={"noise": 0.0, "erase": 0.0},
+        training={"steps": 40, "validate_every": 20, "lr": 1e-2},
+    )
+    before = validate(prepare_run(data, config, CPU))
+    _, history = train_hyperrep(data, config, None, CPU)
+    assert history["val_loss"].iloc[-1] < 0.95 * float(before[0])
+    assert history["val_reconstruction"].iloc[-1] < 0.95 * float(before[1])
+
+
+def test_the_model_kept_is_the_best_on_validation(data):
+    config = make_config(training={"lr": 0.3, "clip": 100.0, "validate_every": 1, "warmup": 0.9})
+    hyperrep, history = train_hyperrep(data, config, None, CPU)
+    best = history["val_reconstruction"].min()
+    assert history["val_reconstruction"].iloc[-1] > best
+    run = prepare_run(data, config, CPU)
+    run.model.load_state_dict(hyperrep.model.state_dict())
+    assert float(validate(run)[1]) == pytest.approx(best)
+
+
+def test_training_stops_when_validation_does_not_improve(data, monkeypatch):
+    monkeypatch.setattr(train_module, "validate", lambda run: torch.ones(3))
+    _, history = train_hyperrep(data, make_config(training={"validate_every": 1, "patience": 3}), None, CPU)
+    assert history["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_history_counts_steps_and_epochs(data):
+    _, history = train_hyperrep(data, make_config(training={"steps": 7}), None, CPU)
+    assert history["step"].tolist() == [3, 6, 7]
+    assert history["epoch"].tolist() == pytest.approx([3 * 8 / 36, 6 * 8 / 36, 7 * 8 / 36])
+    assert {f"{split}_{term}" for split in ("train", "val") for term in train_module.TERMS} < set(history)
+
+
+def test_loss_is_the_weighted_sum_of_its_terms(data):
+    config = make_config(loss={"contrast_weight": 0.25})
+    run = prepare_run(data, config, CPU)
+    terms = measure_losses(run.model, run.val_batches[0], config)
+    torch.testing.assert_close(terms["loss"], 0.75 * terms["reconstruction"] + 0.25 * terms["contrast"])
+
+
+def test_test_members_have_no_part_in_training(data, whole):
+    weights = torch.from_numpy(data.checkpoints.weights.copy())
+    weights[torch.from_numpy(np.flatnonzero(data.checkpoints.table["split"] == "test"))] = 5.0
+    assert_same(train_hyperrep(with_weights(data, weights), make_config(), None, CPU), whole)
+
+
+def test_learning_rate_goes_up_and_down():
+    rules = make_config(training={"steps": 100, "lr": 1.0, "warmup": 0.3}).training
+    rates = [one_cycle(step, rules) for step in range(101)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert rates[30] == pytest.approx(1)
+    assert rates[:31] == sorted(rates[:31])
+    assert rates[30:] == sorted(rates[30:], reverse=True)
+    assert rates[100] == pytest.approx(1 / 25 / 1e5)
+
+
+def test_window_longer_than_the_model_is_refused(data):
+    with pytest.raises(BadInput, match=r"window: got 10000 tokens"):
+        train_hyperrep(data, make_config(window=10000), None, CPU)
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(data):
+    with pytest.raises(BadInput, match=r"model.num_heads: got 3, wanted a divisor of 16"):
+        train_hyperrep(data, make_config(model={"num_heads": 3}), None, CPU)
+
+
+def test_diverged_training_is_told(data, monkeypatch):
+    monkeypatch.setattr(train_module, "take_step", lambda run: torch.full((3,), torch.nan))
+    with pytest.raises(BadInput, match="try a smaller lr"):
+        train_module.learn(prepare_run(data, make_config(training={"validate_every": 1}), CPU), None)
