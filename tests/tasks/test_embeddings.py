@@ -10,7 +10,13 @@ from weightspace.store import RECORD_NAME, read_record, write_record
 from weightspace.weights.weight_data import write_weight_data
 
 CONFIG = EmbeddingsConfig(
-    weights="w", hyperrep="h", halo=2, networks_at_once=16, reconstruction_baseline=True, device="cpu"
+    weights="w",
+    hyperrep="h",
+    summary="latents",
+    halo=2,
+    networks_at_once=16,
+    reconstruction_baseline=True,
+    device="cpu",
 )
 
 

@@ -1,5 +1,7 @@
 """Say how checkpoints are embedded."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt
 
 from weightspace.config import Config
@@ -12,6 +14,10 @@ class EmbeddingsConfig(Config):
     """Name of a weight data set of this study, of the layout that the hyper-representation learned from."""
     hyperrep: str
     """Name of a hyper-representation of this study."""
+    summary: Literal["features", "latents", "pooled"]
+    """What stands for a whole network: `features`, the mean over each layer's tokens of what the encoder knows of
+    them; `latents`, mean and standard deviation over each layer's tokens of their latents; `pooled`, the mean of all
+    latents, as published."""
     halo: int = Field(ge=0)
     """Tokens of context on each side of a window; of no account where one window holds a whole network."""
     networks_at_once: PositiveInt

@@ -9,7 +9,7 @@ from torch import Tensor
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.reconstruction import ALL_LAYERS, fit_components, measure_errors, tabulate_errors
-from weightspace.embeddings.summary import summarize_latents
+from weightspace.embeddings.summary import summarize_tokens
 from weightspace.hyperrep.hyperrep import Hyperrep
 from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
@@ -28,11 +28,11 @@ def embed_checkpoints(
     """
     hyperrep.check_layout(data.checkpoints.layout, f"weights/{config.weights}")
     kept = data.checkpoints.select(~data.checkpoints.table["diverged"].to_numpy(dtype=bool))
-    latents = hyperrep.encode(torch.from_numpy(kept.weights), config.halo, config.networks_at_once)
+    latents, features = hyperrep.embed(torch.from_numpy(kept.weights), config.halo, config.networks_at_once)
     errors = measure_reconstructions(kept, latents, hyperrep, config)
     whole = errors[(errors["method"] == "hyperrep") & (errors["layer"] == ALL_LAYERS)]
     table = kept.table.assign(reconstruction_error=np.asarray(whole["error"]))
-    summary = summarize_latents(latents, hyperrep.tokenizer)
+    summary = summarize_tokens(latents, features, hyperrep.tokenizer, config.summary)
     return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy()), errors
 
 

@@ -1,4 +1,6 @@
-"""Sum up the latents of a network's tokens as one vector of fixed length."""
+"""Sum up what a model says of a network's tokens as one vector of fixed length."""
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -7,15 +9,23 @@ from torch import Tensor
 from weightspace.tokens.tokenizer import Tokenizer
 
 
-def summarize_latents(
-    latents: Float[Tensor, "networks tokens d_latent"], tokenizer: Tokenizer
+def summarize_tokens(
+    latents: Float[Tensor, "networks tokens d_latent"],
+    features: Float[Tensor, "networks tokens d_model"],
+    tokenizer: Tokenizer,
+    kind: Literal["features", "latents", "pooled"],
 ) -> Float[Tensor, "networks d_summary"]:
-    """Return mean and standard deviation of each latent number over the tokens of each layer, layer by layer.
+    """Sum up the tokens of each network as `EmbeddingsConfig.summary` says.
 
-    Differs: SANE takes one mean over all tokens, in which layers cancel and the size of weights is lost.
+    Differs: SANE takes one mean of all latents (`pooled`), in which layers mix; and a mean of what is linear in the
+    weights does not say how large they are.
     """
+    if kind == "pooled":
+        return latents.mean(1)
+    layers = [tokenizer.layer_tokens(layer) for layer in range(tokenizer.layout.num_layers)]
+    if kind == "features":
+        return torch.cat([features[:, layer].mean(1) for layer in layers], dim=1)
     parts: list[Tensor] = []
-    for layer in range(tokenizer.layout.num_layers):
-        part = latents[:, tokenizer.layer_tokens(layer)]
-        parts += [part.mean(1), part.std(1, correction=0)]
+    for layer in layers:
+        parts += [latents[:, layer].mean(1), latents[:, layer].std(1, correction=0)]
     return torch.cat(parts, dim=1)

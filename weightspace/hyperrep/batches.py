@@ -26,12 +26,22 @@ class Batch:
     """First all first views, then all second views; noised and erased where the configuration says so."""
     targets: Float[Tensor, "views tokens d_token"]
     """The same without noise and gaps."""
-    mask: Bool[Tensor, "tokens d_token"]
+    kinds: Int64[Tensor, "tokens d_token"]
     positions: Int64[Tensor, "tokens 3"]
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
         return Batch(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How networks become batches."""
+
+    tokenizer: Tokenizer
+    kinds: Int64[Tensor, "tokens d_token"]
+    window: int
+    views: ViewsConfig
 
 
 @dataclass(frozen=True)
@@ -97,16 +107,13 @@ def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Ten
 
 
 def make_batch(
-    weights: Float32[Tensor, "networks weights"],
-    tokenizer: Tokenizer,
-    window: int,
-    views: ViewsConfig,
-    generator: torch.Generator,
+    weights: Float32[Tensor, "networks weights"], batching: Batching, views: ViewsConfig, generator: torch.Generator
 ) -> Batch:
     """Make both views of some standardised networks, and cut one window, the same for all.
 
     View 1 is canonical, view 2 is permuted where the configuration says so.
     """
+    tokenizer, window = batching.tokenizer, batching.window
     layout = tokenizer.layout
     second = make_view(layout, weights, generator, permute=views.permute, noise=0.0)
     clean = torch.cat([weights, second])
@@ -116,28 +123,24 @@ def make_batch(
     return Batch(
         inputs=take_windows(tokenizer.tokenize(noised), start, window),
         targets=take_windows(tokenizer.tokenize(clean), start, window),
-        mask=tokenizer.mask[place],
+        kinds=batching.kinds[place],
         positions=tokenizer.positions[place],
     )
 
 
-def draw_batch(
-    pool: Pool, tokenizer: Tokenizer, window: int, views: ViewsConfig, rules: TrainingConfig, step: int
-) -> Batch:
+def draw_batch(pool: Pool, batching: Batching, rules: TrainingConfig, step: int) -> Batch:
     """Draw the batch of one training step, which depends on the seed and the step alone."""
     generator = seed_stream(rules.seed, STREAM_TRAIN, step)
     rows = draw_networks(pool, rules.batch_size, generator)
-    return make_batch(pool.weights[rows], tokenizer, window, views, generator)
+    return make_batch(pool.weights[rows], batching, batching.views, generator)
 
 
-def draw_validation(
-    pool: Pool, tokenizer: Tokenizer, window: int, views: ViewsConfig, rules: TrainingConfig
-) -> list[Batch]:
+def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> list[Batch]:
     """Draw the batches of every validation: the same networks, windows and views each time, without noise or gaps."""
     generator = seed_stream(rules.seed, STREAM_VAL_ROWS)
-    views = views.model_copy(update={"noise": 0.0, "erase": 0.0})
+    views = batching.views.model_copy(update={"noise": 0.0, "erase": 0.0})
     rows = torch.randperm(len(pool.weights), generator=generator)[: rules.validation_rows]
     return [
-        make_batch(pool.weights[part], tokenizer, window, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
+        make_batch(pool.weights[part], batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
         for i, part in enumerate(rows.split(rules.batch_size))
     ]

@@ -30,7 +30,8 @@ class ModelConfig(Config):
     transformer's part starts at zero."""
     token_scale: bool
     """Divide each token by its own size before the encoder and multiply the latent by it, likewise in the decoder, so
-    that a network with small weights is represented as finely as one with large weights."""
+    that small weights are represented as finely as large ones; and tell the encoder mean and size of each token's
+    weights and of its biases."""
 
 
 class ViewsConfig(Config):
@@ -44,6 +45,9 @@ class ViewsConfig(Config):
     """Probability that a view's input has a block of zeros; the target has none."""
 
 
+Normalization = Literal["none", "batch", "window", "layer", "tensor", "token"]
+
+
 class LossConfig(Config):
     """What training minimises: `(1 - contrast_weight) * reconstruction + contrast_weight * contrast`."""
 
@@ -51,10 +55,12 @@ class LossConfig(Config):
     """Share of the contrast between the two views (gamma in the papers)."""
     temperature: float = Field(gt=0)
     """Divides the cosine of two projections."""
-    normalization: Literal["none", "batch", "window", "layer", "token"]
+    normalization: Normalization
     """What a squared error is divided by: the mean square of the real numbers of the batch, of the network's window,
-    of the network's layer within it, or of the token. With `layer`, each layer of each network counts by its own
-    scale, whatever its init."""
+    of its layer or tensor (a layer's weights apart from its biases) within the window, or of the token. With `layer`
+    and `tensor` each network counts by its own scale, whatever its init."""
+    balance: Literal["numbers", "groups"]
+    """What counts the same: each number, or each group of numbers that is normalised together."""
 
 
 class TrainingConfig(Config):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from weightspace.config import BadInput, Config
 from weightspace.hyperrep.config import HyperrepConfig, Sizes
+from weightspace.hyperrep.kinds import tell_kinds
 from weightspace.hyperrep.model import Autoencoder
 from weightspace.layout import Layout
 from weightspace.tokens.tokenizer import Tokenizer, widest_row
@@ -127,26 +128,24 @@ class Hyperrep:
             raise BadInput(f"weights: got {weights.shape[1]} numbers a network, wanted {self.layout.num_weights}")
         bad = (~weights.isfinite().all(1)).nonzero().flatten()
         if len(bad):
-            raise BadInput(
-                f"weights: {len(bad)} networks, first number {int(bad[0])}, have weights that are not finite"
-            )
+            raise BadInput(f"weights: network {int(bad[0])} (counted from 0) has weights that are not finite")
 
     def run_windows(
         self, run: Callable[..., Tensor], sequences: Float[Tensor, "networks tokens d_in"], halo: int
     ) -> Float[Tensor, "networks tokens d_out"]:
-        """Run encoder or decoder over whole sequences, window by window."""
-        mask, positions = self.tokenizer.mask.to(self.device), self.tokenizer.positions.to(self.device)
+        """Run a function of a window's numbers, their kinds and positions over whole sequences, window by window."""
+        kinds, positions = tell_kinds(self.tokenizer).to(self.device), self.tokenizer.positions.to(self.device)
 
         def run_one(part: Tensor, place: slice) -> Tensor:
-            return run(part, mask[place], positions[place])
+            return run(part, kinds[place], positions[place])
 
         return run_with_halo(run_one, sequences, self.model.sizes.window, halo)
 
     @torch.no_grad()
-    def encode(
+    def embed(
         self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
-    ) -> Float[Tensor, "networks tokens d_latent"]:
-        """Give each token of each network its latent.
+    ) -> tuple[Float[Tensor, "networks tokens d_latent"], Float[Tensor, "networks tokens d_model"]]:
+        """Give each token of each network its latent, and the features that the encoder has of it.
 
         Args:
             weights: aligned, in their own scale.
@@ -156,11 +155,22 @@ class Hyperrep:
             BadInput: the networks do not fit the model, or the halo does not fit the window.
         """
         self.check_weights(weights)
+
+        def run(*window: Tensor) -> Tensor:
+            return torch.cat(self.model.embed(*window), dim=-1)
+
         parts: list[Tensor] = []
         for part in weights.split(networks_at_once):
             standard = self.statistics.standardize(self.layout, part.to(self.device))
-            parts.append(self.run_windows(self.model.encode, self.tokenizer.tokenize(standard), halo))
-        return torch.cat(parts)
+            parts.append(self.run_windows(run, self.tokenizer.tokenize(standard), halo))
+        both = torch.cat(parts)
+        return both[..., : self.d_latent], both[..., self.d_latent :]
+
+    def encode(
+        self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
+    ) -> Float[Tensor, "networks tokens d_latent"]:
+        """Give each token of each network its latent; as `embed`."""
+        return self.embed(weights, halo, networks_at_once)[0]
 
     @torch.no_grad()
     def decode(

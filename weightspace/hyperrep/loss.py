@@ -1,58 +1,83 @@
 """What the autoencoder minimises: reconstruction of both views, and contrast between networks."""
 
-from typing import Literal
-
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-Normalization = Literal["none", "batch", "window", "layer", "token"]
-MIN_POWER = 1e-6
+from weightspace.hyperrep.config import LossConfig, Normalization
+from weightspace.hyperrep.kinds import KINDS
+
+LEAST_POWER = 0.01
 """Floor of the mean square that an error is divided by, in units of the standardised weights."""
 
 
-def measure_power(
-    target: Float[Tensor, "batch tokens d_token"],
-    mask: Bool[Tensor, "*batch tokens d_token"],
-    layers: Int64[Tensor, "*batch tokens"],
-    normalization: Normalization,
-) -> Float[Tensor, "#batch #tokens 1"]:
-    """Return the mean square of the real numbers that each token is normalised with.
+def number_groups(
+    positions: Int64[Tensor, "*batch tokens 3"], normalization: Normalization
+) -> Int64[Tensor, "*batch tokens kinds"]:
+    """Number the group that a token's weights, biases and buffers are normalised with."""
+    token, layer, _ = positions.unsqueeze(-1).expand(*positions.shape, len(KINDS)).unbind(-2)
+    match normalization:
+        case "token":
+            return token - token.min()
+        case "layer":
+            return layer
+        case "tensor":
+            return layer * len(KINDS) + torch.arange(len(KINDS), device=layer.device)
+        case _:
+            return torch.zeros_like(layer)
 
-    They are those of the whole batch, of the network's window, of the network's layer within the window, or of the
-    token itself. Source: MultiZoo (arXiv 2504.10141) for `batch`, WeightCLIP (arXiv 2607.03551) for `window`.
+
+def sum_groups(
+    numbers: Float[Tensor, "batch tokens d_token"],
+    kinds: Int64[Tensor, "*batch tokens d_token"],
+    groups: Int64[Tensor, "*batch tokens kinds"],
+) -> Float[Tensor, "batch groups"]:
+    """Add up the real numbers of each group."""
+    by_kind = torch.stack([numbers.where(kinds == kind, 0).sum(-1) for kind in KINDS], dim=-1)
+    groups = groups.expand(by_kind.shape)
+    sums = numbers.new_zeros(len(numbers), int(groups.max()) + 1)
+    return sums.scatter_add(1, groups.flatten(1), by_kind.flatten(1))
+
+
+def weigh_groups(
+    target: Float[Tensor, "batch tokens d_token"],
+    kinds: Int64[Tensor, "*batch tokens d_token"],
+    groups: Int64[Tensor, "*batch tokens kinds"],
+    rules: LossConfig,
+) -> Float[Tensor, "batch groups"]:
+    """Return what a squared error costs in each group; an output of zeros then costs 1 in all, if normalised.
+
+    Source: Schürholt et al. 2022 (arXiv 2209.14733), layer-wise loss normalisation, with `numbers` as `global_mean`
+    and `groups` as `layer_mean`; MultiZoo (arXiv 2504.10141) for `batch`, WeightCLIP (arXiv 2607.03551) for `window`.
+    Differs: a layer is divided by what the network itself has there, not by its spread over all networks.
     """
-    squares = target.square().where(mask, 0).sum(-1)
-    counts = mask.sum(-1).expand_as(squares).to(squares.dtype)
-    if normalization == "batch":
-        return (squares.sum() / counts.sum()).reshape(1, 1, 1)
-    if normalization == "window":
-        return (squares.sum(1) / counts.sum(1))[:, None, None]
-    if normalization == "layer":
-        layers = layers.expand(squares.shape)
-        sums = squares.new_zeros(2, len(squares), int(layers.max()) + 1)
-        sums = sums.scatter_add(2, layers.expand(2, *squares.shape), torch.stack([squares, counts]))
-        squares, counts = sums.gather(2, layers.expand(2, *layers.shape))
-    return (squares / counts.clamp_min(1)).unsqueeze(-1)
+    counts = sum_groups(torch.ones_like(target), kinds, groups)
+    squares = sum_groups(target.square(), kinds, groups)
+    if rules.normalization == "none":
+        power = torch.ones_like(squares)
+    elif rules.normalization == "batch":
+        power = squares.sum() / counts.sum()
+    else:
+        power = squares / counts.clamp_min(1)
+    weighed = counts if rules.balance == "numbers" else (counts > 0).to(counts.dtype)
+    return weighed / weighed.sum(1, keepdim=True) / counts.clamp_min(1) / power.clamp_min(LEAST_POWER)
 
 
 def measure_reconstruction(
     output: Float[Tensor, "batch tokens d_token"],
     target: Float[Tensor, "batch tokens d_token"],
-    mask: Bool[Tensor, "*batch tokens d_token"],
-    layers: Int64[Tensor, "*batch tokens"],
-    normalization: Normalization,
+    kinds: Int64[Tensor, "*batch tokens d_token"],
+    positions: Int64[Tensor, "*batch tokens 3"],
+    rules: LossConfig,
 ) -> Float[Tensor, ""]:
-    """Return the mean squared error over real numbers; padding has no part in it.
+    """Return the normalised squared error over real numbers, each network counting the same.
 
     Differs: the released code averages over padding too, and takes the noised input as target.
     """
-    errors = (output - target).square()
-    if normalization != "none":
-        errors = errors / measure_power(target, mask, layers, normalization).clamp_min(MIN_POWER)
-    mask = mask.expand_as(errors)
-    return errors.where(mask, 0).sum() / mask.sum()
+    groups = number_groups(positions, rules.normalization)
+    errors = sum_groups((output - target).square(), kinds, groups)
+    return (errors * weigh_groups(target, kinds, groups, rules)).sum(1).mean()
 
 
 def measure_contrast(

@@ -3,24 +3,41 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int64, Real
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weightspace.hyperrep.config import ModelConfig, Sizes
-from weightspace.hyperrep.positions import Positions
+from weightspace.hyperrep.kinds import KINDS, PADDING, WEIGHT
+from weightspace.hyperrep.positions import Positions, Waves
 
-MIN_SCALE = 1e-6
-"""Floor of a token's size, which keeps an all-zero token from becoming not-a-number."""
+LEAST_SIZE = 1e-3
+"""Floor of a token's size, in units of the standardised weights."""
+STEEPEST = 10.0
+"""How finely means near 0 are told apart: a mean enters as asinh of this many times itself."""
 
 
-def measure_scale(x: Float[Tensor, "*tokens d"], count: Real[Tensor, "*#count 1"]) -> Float[Tensor, "*tokens 1"]:
-    """Return the root mean square of each token's numbers.
+def measure_size(
+    x: Float[Tensor, "batch tokens d"], chosen: Bool[Tensor, "*batch tokens d"]
+) -> Float[Tensor, "batch tokens 1"]:
+    """Return the root mean square of the chosen numbers of each token; the floor where none is chosen."""
+    count = chosen.sum(-1, keepdim=True).clamp_min(1)
+    return (x.square().where(chosen, 0).sum(-1, keepdim=True) / count).sqrt().clamp_min(LEAST_SIZE)
 
-    Args:
-        count: how many of them are real; the others are zero.
+
+def measure_moments(
+    tokens: Float[Tensor, "batch tokens d_token"], kinds: Int64[Tensor, "*batch tokens d_token"]
+) -> Float[Tensor, "batch tokens moments"]:
+    """Return mean and size of each token's weights, biases and buffers, each on a scale like the logarithm.
+
+    No order of the inputs of a unit changes them, and those of small networks differ as plainly as those of large ones.
     """
-    return (x.square().sum(-1, keepdim=True) / count).sqrt().clamp_min(MIN_SCALE)
+    parts: list[Tensor] = []
+    for kind in KINDS:
+        chosen = kinds == kind
+        mean = tokens.where(chosen, 0).sum(-1, keepdim=True) / chosen.sum(-1, keepdim=True).clamp_min(1)
+        parts += [(STEEPEST * mean).asinh(), measure_size(tokens, chosen).log()]
+    return torch.cat(parts, dim=-1)
 
 
 class Block(nn.Module):
@@ -37,7 +54,7 @@ class Block(nn.Module):
         self.narrow = nn.Linear(4 * d_model, d_model, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], visible: Bool[Tensor, "#batch 1 1 tokens"] | None
+        self, x: Float[Tensor, "batch tokens d_model"], visible: Bool[Tensor, "batch 1 1 tokens"] | None
     ) -> Float[Tensor, "batch tokens d_model"]:
         """Let tokens see each other, then work on each.
 
@@ -52,33 +69,31 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Linear map in, positions, blocks, norm, linear map out."""
+    """Linear map, positions and moments in; blocks; norm."""
 
-    def __init__(self, d_in: int, d_out: int, config: ModelConfig, sizes: Sizes) -> None:
+    def __init__(self, d_in: int, num_moments: int, config: ModelConfig, sizes: Sizes) -> None:
         super().__init__()
         self.embed = nn.Linear(d_in, config.d_model)
-        self.embed_scale = nn.Linear(1, config.d_model, bias=False) if config.token_scale else None
         self.positions = Positions(sizes.num_positions, config.d_model, config.positions)
+        self.moments = Waves(num_moments, config.d_model) if config.token_scale else None
         self.blocks = nn.ModuleList(Block(config.d_model, config.num_heads) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.d_model, bias=False)
-        self.out = nn.Linear(config.d_model, d_out)
 
     def forward(
         self,
         x: Float[Tensor, "batch tokens d_in"],
-        log_scale: Float[Tensor, "batch tokens 1"] | None,
+        moments: Float[Tensor, "batch tokens moments"] | None,
         positions: Int64[Tensor, "*batch tokens 3"],
         present: Bool[Tensor, "*batch tokens"],
-    ) -> Float[Tensor, "batch tokens d_out"]:
-        """Map each token, in view of the others that are present."""
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        """Work on each token in view of the others that are present."""
         x = self.embed(x) + self.positions(positions)
-        if self.embed_scale is not None:
-            x = x + self.embed_scale(log_scale)
-        tokens = x.shape[1]
-        visible = None if present.all() else present.expand(len(x), tokens)[:, None, None, :]
+        if self.moments is not None and moments is not None:
+            x = x + self.moments(moments)
+        visible = None if present.all() else present.expand(x.shape[:2])[:, None, None, :]
         for block in self.blocks:
             x = block(x, visible)
-        return self.out(self.norm(x))
+        return self.norm(x)
 
 
 class LinearPath(nn.Module):
@@ -91,71 +106,88 @@ class LinearPath(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens d_in"], layers: Int64[Tensor, "*batch tokens"]
     ) -> Float[Tensor, "batch tokens d_out"]:
-        """Map each token by its layer's matrix."""
-        rule = "btd,tod->bto" if layers.ndim == 1 else "btd,btod->bto"
-        return torch.einsum(rule, x, self.maps[layers])
+        """Map each token by the matrix of its layer."""
+        if layers.ndim == 1:
+            return torch.bmm(x.transpose(0, 1), self.maps[layers].transpose(1, 2)).transpose(0, 1)
+        return torch.einsum("bti,btoi->bto", x, self.maps[layers])
 
 
 class Autoencoder(nn.Module):
-    """Encode tokens to latents, decode latents to tokens, project a network's latents for the contrast."""
+    """Encode tokens to latents, decode latents to tokens, project a network's features for the contrast.
+
+    `kinds` and `positions` say what a window's numbers are; networks of one layout share theirs, or each has its own.
+    """
 
     def __init__(self, config: ModelConfig, sizes: Sizes) -> None:
         super().__init__()
         self.config, self.sizes = config, sizes
         d_token, d_latent, num_layers = sizes.d_token, config.d_latent, sizes.num_positions[1]
-        self.encoder = Transformer(d_token, d_latent, config, sizes)
-        self.decoder = Transformer(d_latent, d_token, config, sizes)
+        self.encoder = Transformer(d_token, 2 * len(KINDS), config, sizes)
+        self.to_latent = nn.Linear(config.d_model, d_latent)
+        self.decoder = Transformer(d_latent, 1, config, sizes)
+        self.to_token = nn.Linear(config.d_model, d_token)
         has_path = config.linear_path != "none"
         self.path_in = LinearPath(num_layers, d_token, d_latent) if has_path else None
         self.path_out = LinearPath(num_layers, d_latent, d_token) if has_path else None
         self.projection = nn.Sequential(
-            nn.Linear(2 * d_latent, config.d_model),
+            nn.Linear(config.d_model, config.d_model),
             nn.LayerNorm(config.d_model),
             nn.GELU(),
             nn.Linear(config.d_model, config.d_projection),
         )
 
+    def embed(
+        self,
+        tokens: Float[Tensor, "batch tokens d_token"],
+        kinds: Int64[Tensor, "*batch tokens d_token"],
+        positions: Int64[Tensor, "*batch tokens 3"],
+    ) -> tuple[Float[Tensor, "batch tokens d_latent"], Float[Tensor, "batch tokens d_model"]]:
+        """Give each token its latent, and the features it comes from; what stands in padding has no effect."""
+        real = kinds != PADDING
+        tokens = tokens.where(real, 0)
+        if not self.config.token_scale:
+            features = self.encoder(tokens, None, positions, real.any(-1))
+            latents = self.to_latent(features)
+        else:
+            size = measure_size(tokens, kinds == WEIGHT)
+            features = self.encoder(tokens / size, measure_moments(tokens, kinds), positions, real.any(-1))
+            latents = self.to_latent(features) * size
+        if self.path_in is not None:
+            latents = latents + self.path_in(tokens, positions[..., 1])
+        return latents, features
+
     def encode(
         self,
         tokens: Float[Tensor, "batch tokens d_token"],
-        mask: Bool[Tensor, "*batch tokens d_token"],
+        kinds: Int64[Tensor, "*batch tokens d_token"],
         positions: Int64[Tensor, "*batch tokens 3"],
     ) -> Float[Tensor, "batch tokens d_latent"]:
-        """Give each token its latent; what stands where the mask is False has no effect."""
-        tokens = tokens.where(mask, 0)
-        scale = None
-        if self.config.token_scale:
-            scale = measure_scale(tokens, mask.sum(-1, keepdim=True).clamp_min(1))
-            tokens = tokens / scale
-        latents = self.encoder(tokens, None if scale is None else scale.log(), positions, mask.any(-1))
-        if self.path_in is not None:
-            latents = latents + self.path_in(tokens, positions[..., 1])
-        return latents if scale is None else latents * scale
+        """Give each token its latent; as `embed`."""
+        return self.embed(tokens, kinds, positions)[0]
 
     def decode(
         self,
         latents: Float[Tensor, "batch tokens d_latent"],
-        mask: Bool[Tensor, "*batch tokens d_token"],
+        kinds: Int64[Tensor, "*batch tokens d_token"],
         positions: Int64[Tensor, "*batch tokens 3"],
     ) -> Float[Tensor, "batch tokens d_token"]:
-        """Give each latent its token; zero where the mask is False."""
-        scale = None
-        if self.config.token_scale:
-            scale = measure_scale(latents, torch.full_like(latents[..., :1], self.config.d_latent))
-            latents = latents / scale
-        tokens = self.decoder(latents, None if scale is None else scale.log(), positions, mask.any(-1))
+        """Give each latent its token; zero in padding."""
+        real = kinds != PADDING
+        if not self.config.token_scale:
+            tokens = self.to_token(self.decoder(latents, None, positions, real.any(-1)))
+        else:
+            size = measure_size(latents, torch.ones_like(latents, dtype=torch.bool))
+            tokens = self.to_token(self.decoder(latents / size, size.log(), positions, real.any(-1))) * size
         if self.path_out is not None:
             tokens = tokens + self.path_out(latents, positions[..., 1])
-        tokens = tokens if scale is None else tokens * scale
-        return tokens.where(mask, 0)
+        return tokens.where(real, 0)
 
-    def project(self, latents: Float[Tensor, "batch tokens d_latent"]) -> Float[Tensor, "batch d_projection"]:
-        """Compare-ready vector of a window of any length: mean and spread of its latents through a small network.
+    def project(self, features: Float[Tensor, "batch tokens d_model"]) -> Float[Tensor, "batch d_projection"]:
+        """Turn the features of a window of any length into what the contrast compares.
 
-        Differs: the released head flattens the window, which ties it to one length.
+        Differs: the released head flattens the window's latents, which ties it to one length.
         """
-        pooled = torch.cat([latents.mean(1), latents.std(1, correction=0)], dim=-1)
-        return self.projection(pooled)
+        return self.projection(features.mean(1))
 
 
 def initialize_parameters(model: Autoencoder, generator: torch.Generator) -> None:
@@ -172,3 +204,5 @@ def initialize_parameters(model: Autoencoder, generator: torch.Generator) -> Non
                 module.bias.data.zero_()
         elif isinstance(module, LinearPath):
             module.maps.data.normal_(0, module.maps.shape[-1] ** -0.5, generator=generator)
+        elif isinstance(module, Waves):
+            module.draw(generator)

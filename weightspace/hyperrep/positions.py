@@ -1,11 +1,14 @@
-"""Tell the transformer where in the network a token stands."""
+"""Tell the transformer where in the network a token stands, and how large it is."""
 
+import math
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+FREQUENCY = 0.5
+"""Spread of the frequencies of `Waves` before training."""
 PERIOD = 10_000.0
 """Longest wavelength of the sinusoids over 2 pi. Source: Vaswani et al. (arXiv 1706.03762), section 3.5."""
 
@@ -52,3 +55,24 @@ class Positions(nn.Module):
         """Look up each token's vector."""
         n, layer, k = positions.unbind(-1)
         return torch.cat([self.in_network(n) + self.layer(layer), self.in_layer(k)], dim=-1)
+
+
+class Waves(nn.Module):
+    """Vectors for points of a space: sines of random directions, so that what is linear in them is not in the point.
+
+    Source: Rahimi and Recht, Random Features for Large-Scale Kernel Machines (2007); here they are learned further.
+    """
+
+    def __init__(self, d_in: int, width: int) -> None:
+        super().__init__()
+        self.frequencies = nn.Parameter(torch.empty(d_in, width))
+        self.phases = nn.Parameter(torch.empty(width))
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw frequencies and phases."""
+        self.frequencies.data.normal_(0, FREQUENCY, generator=generator)
+        self.phases.data.uniform_(0, 2 * math.pi, generator=generator)
+
+    def forward(self, x: Float[Tensor, "*shape d_in"]) -> Float[Tensor, "*shape width"]:
+        """Return the sines at each point."""
+        return (x @ self.frequencies + self.phases).sin()

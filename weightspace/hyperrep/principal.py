@@ -1,43 +1,65 @@
 """Start the linear path at the principal directions of each layer's tokens."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float64
 from torch import Tensor
 
 from weightspace.hyperrep.batches import Pool
-from weightspace.hyperrep.model import Autoencoder, measure_scale
+from weightspace.hyperrep.config import LossConfig
+from weightspace.hyperrep.kinds import PADDING, tell_kinds
+from weightspace.hyperrep.loss import number_groups, weigh_groups
+from weightspace.hyperrep.model import Autoencoder
 from weightspace.tokens.tokenizer import Tokenizer
 
-ROWS_AT_ONCE = 1024
+NETWORKS_AT_ONCE = 1024
+LEAST_SPREAD = 1e-5
+"""A direction whose spread is less than this part of the largest is left out."""
 
 
-def measure_moments(pool: Pool, tokenizer: Tokenizer, scaled: bool) -> Float[Tensor, "layers d_token d_token"]:
-    """Sum the outer products of each layer's tokens, in float64."""
-    count = tokenizer.mask.sum(-1, keepdim=True)
-    moments = torch.zeros(tokenizer.layout.num_layers, tokenizer.d_token, tokenizer.d_token, dtype=torch.float64)
-    for weights in pool.weights.split(ROWS_AT_ONCE):
-        tokens = tokenizer.tokenize(weights).double()
-        tokens = tokens / measure_scale(tokens, count) if scaled else tokens
-        for layer in range(len(moments)):
-            rows = tokens[:, tokenizer.layer_tokens(layer)].flatten(0, 1)
-            moments[layer] += rows.T @ rows
-    return moments
+def measure_directions(
+    pool: Pool, tokenizer: Tokenizer, rules: LossConfig
+) -> tuple[Float64[Tensor, "layers d_token d_token"], Float64[Tensor, "layers d_token"]]:
+    """Measure what the loss sees of each layer's tokens.
+
+    Returns:
+        The mean outer product of tokens whose numbers are multiplied by the root of what their errors cost, and the
+        typical such root of each place in a token.
+    """
+    kinds = tell_kinds(tokenizer)
+    groups = number_groups(tokenizer.positions, rules.normalization)
+    group = groups.gather(1, (kinds - 1).clamp_min(0))
+    num_layers, d_token = tokenizer.layout.num_layers, tokenizer.d_token
+    outer = torch.zeros(num_layers, d_token, d_token, dtype=torch.float64)
+    logs = torch.zeros(tokenizer.num_tokens, d_token, dtype=torch.float64)
+    for weights in pool.weights.split(NETWORKS_AT_ONCE):
+        tokens = tokenizer.tokenize(weights)
+        costs = weigh_groups(tokens, kinds, groups, rules)[:, group]
+        logs += costs.double().log().sum(0)
+        seen = tokens * costs.sqrt()
+        for layer in range(num_layers):
+            rows = seen[:, tokenizer.layer_tokens(layer)].flatten(0, 1).double()
+            outer[layer] += rows.T @ rows * len(weights) / len(rows)
+    costs = (logs / len(pool.weights)).exp().where(kinds != PADDING, 0)
+    parts = [costs[tokenizer.layer_tokens(layer)].mean(0).sqrt() for layer in range(num_layers)]
+    return outer / len(pool.weights), torch.stack(parts)
 
 
-def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer) -> None:
+def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer, rules: LossConfig) -> None:
     """Set the linear path to each layer's principal directions, and what the transformers add to zero.
 
-    Before its first step, the model is then the best linear autoencoder of single tokens.
+    Before its first step the model is then about the best linear autoencoder of single tokens, by the loss it is
+    trained on. Each latent number is scaled to a spread of 1.
     """
     assert model.path_in is not None
     assert model.path_out is not None
-    moments = measure_moments(pool, tokenizer, model.config.token_scale)
-    directions = torch.linalg.eigh(moments).eigenvectors.flip(-1)[..., : model.config.d_latent].float()
-    kept = directions.shape[-1]
-    for maps in (model.path_in.maps, model.path_out.maps):
+    outer, roots = measure_directions(pool, tokenizer, rules)
+    for maps in (model.path_in.maps, model.path_out.maps, *model.to_latent.parameters(), *model.to_token.parameters()):
         maps.data.zero_()
-    model.path_in.maps.data[:, :kept] = directions.transpose(1, 2)
-    model.path_out.maps.data[:, :, :kept] = directions
-    for transformer in (model.encoder, model.decoder):
-        transformer.out.weight.data.zero_()
-        transformer.out.bias.data.zero_()
+    for layer, root in enumerate(roots):
+        values, vectors = torch.linalg.eigh(outer[layer])
+        spread = values.clamp_min(0).sqrt().flip(0)[: model.config.d_latent]
+        kept = spread > LEAST_SPREAD * spread[0]
+        directions, spread = vectors.flip(1)[:, : len(spread)][:, kept], spread[kept]
+        inverse = torch.where(root > 0, 1 / root, 0)
+        model.path_in.maps.data[layer, : len(spread)] = ((directions / spread).T * root).float()
+        model.path_out.maps.data[layer, :, : len(spread)] = (inverse[:, None] * directions * spread).float()

@@ -12,9 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weightspace.config import BadInput
-from weightspace.hyperrep.batches import STREAM_INIT, Batch, Pool, draw_batch, draw_validation, gather_pool, seed_stream
-from weightspace.hyperrep.config import HyperrepConfig, Sizes, TrainingConfig
+from weightspace.hyperrep.batches import (
+    STREAM_INIT,
+    Batch,
+    Batching,
+    Pool,
+    draw_batch,
+    draw_validation,
+    gather_pool,
+    seed_stream,
+)
+from weightspace.hyperrep.config import HyperrepConfig, LossConfig, Sizes, TrainingConfig
 from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer
+from weightspace.hyperrep.kinds import tell_kinds
 from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
 from weightspace.hyperrep.model import Autoencoder, initialize_parameters
 from weightspace.hyperrep.principal import start_at_principal
@@ -35,7 +45,7 @@ class Run:
     """What one training works with."""
 
     config: HyperrepConfig
-    tokenizer: Tokenizer
+    batching: Batching
     pool: Pool
     val_batches: list[Batch]
     model: Autoencoder
@@ -63,7 +73,7 @@ def build_model(config: HyperrepConfig, sizes: Sizes, pool: Pool, tokenizer: Tok
     model = Autoencoder(config.model, sizes)
     initialize_parameters(model, seed_stream(config.training.seed, STREAM_INIT))
     if config.model.linear_path == "principal":
-        start_at_principal(model, pool, tokenizer)
+        start_at_principal(model, pool, tokenizer, config.loss)
     return model
 
 
@@ -85,16 +95,14 @@ def one_cycle(step: int, rules: TrainingConfig) -> float:
     return low + (peak - low) * (1 - math.cos(math.pi * part)) / 2
 
 
-def measure_losses(model: Autoencoder, batch: Batch, config: HyperrepConfig) -> dict[str, Float[Tensor, ""]]:
+def measure_losses(model: Autoencoder, batch: Batch, rules: LossConfig) -> dict[str, Float[Tensor, ""]]:
     """Measure `reconstruction` of both views, `contrast` between them, and their weighted sum, `loss`."""
-    latents = model.encode(batch.inputs, batch.mask, batch.positions)
-    outputs = model.decode(latents, batch.mask, batch.positions)
-    layers, rules = batch.positions[..., 1], config.loss
-    reconstruction = measure_reconstruction(outputs, batch.targets, batch.mask, layers, rules.normalization)
-    first, second = model.project(latents).chunk(2)
+    latents, features = model.embed(batch.inputs, batch.kinds, batch.positions)
+    outputs = model.decode(latents, batch.kinds, batch.positions)
+    reconstruction = measure_reconstruction(outputs, batch.targets, batch.kinds, batch.positions, rules)
+    first, second = model.project(features).chunk(2)
     contrast = measure_contrast(first, second, rules.temperature)
-    share = rules.contrast_weight
-    loss = (1 - share) * reconstruction + share * contrast
+    loss = (1 - rules.contrast_weight) * reconstruction + rules.contrast_weight * contrast
     return {"loss": loss, "reconstruction": reconstruction, "contrast": contrast}
 
 
@@ -104,19 +112,19 @@ def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device) 
     tokenizer = build_tokenizer(data.checkpoints.layout, config)
     sizes = measure_sizes(tokenizer, config)
     pool, val_pool = (gather_pool(data, rules.epochs, split) for split in ("train", "val"))
-    val_batches = draw_validation(val_pool, tokenizer, sizes.window, config.views, rules)
+    batching = Batching(tokenizer, tell_kinds(tokenizer), sizes.window, config.views)
+    val_batches = draw_validation(val_pool, batching, rules)
     model = build_model(config, sizes, pool, tokenizer).to(device)
-    optimizer = build_optimizer(model, rules)
-    return Run(config, tokenizer, pool, val_batches, model, optimizer, Progress(), device)
+    return Run(config, batching, pool, val_batches, model, build_optimizer(model, rules), Progress(), device)
 
 
 def take_step(run: Run) -> Float[Tensor, " terms"]:
     """Learn from the batch of the next step; return its loss terms."""
     rules, step = run.config.training, run.progress.step
-    batch = draw_batch(run.pool, run.tokenizer, run.model.sizes.window, run.config.views, rules, step)
+    batch = draw_batch(run.pool, run.batching, rules, step)
     for group in run.optimizer.param_groups:
         group["lr"] = one_cycle(step, rules)
-    losses = measure_losses(run.model, batch.to(run.device), run.config)
+    losses = measure_losses(run.model, batch.to(run.device), run.config.loss)
     run.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), rules.clip)
@@ -130,7 +138,7 @@ def validate(run: Run) -> Float[Tensor, " terms"]:
     """Measure the loss terms on validation members, each network counting the same."""
     sums = torch.zeros(len(TERMS), device=run.device)
     for batch in run.val_batches:
-        losses = measure_losses(run.model, batch.to(run.device), run.config)
+        losses = measure_losses(run.model, batch.to(run.device), run.config.loss)
         sums += torch.stack([losses[term] for term in TERMS]) * len(batch.inputs)
     return sums / sum(len(batch.inputs) for batch in run.val_batches)
 
@@ -205,5 +213,5 @@ def train_hyperrep(
     learn(run, scratch)
     run.model.load_state_dict(run.progress.best)
     statistics = Statistics(data.statistics.mean.to(device), data.statistics.std.to(device))
-    hyperrep = Hyperrep(config, run.model.eval(), run.tokenizer, statistics, data.reference.to(device))
+    hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, data.reference.to(device))
     return hyperrep, pd.DataFrame(run.progress.history)

@@ -11,7 +11,7 @@ from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
 CONFIG = EmbeddingsConfig(
-    weights="w", hyperrep="h", halo=2, networks_at_once=5, reconstruction_baseline=True, device="cpu"
+    weights="w", hyperrep="h", summary="latents", halo=2, networks_at_once=5, reconstruction_baseline=True, device="cpu"
 )
 DIVERGED = [4, 30]
 

@@ -32,7 +32,7 @@ def make_config(**changes: dict[str, object]) -> HyperrepConfig:
             "token_scale": True,
         },
         "views": {"permute": True, "noise": 0.1, "erase": 0.5},
-        "loss": {"contrast_weight": 0.1, "temperature": 0.5, "normalization": "layer"},
+        "loss": {"contrast_weight": 0.1, "temperature": 0.5, "normalization": "layer", "balance": "numbers"},
         "training": {
             "epochs": {"kind": "range", "first": 0, "last": None, "every": 1},
             "steps": 12,
@@ -76,4 +76,4 @@ def build_untrained(config: HyperrepConfig | None = None, data: WeightData | Non
     with torch.no_grad():
         for parameter in run.model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return Hyperrep(config, run.model.eval(), run.tokenizer, data.statistics, data.reference)
+    return Hyperrep(config, run.model.eval(), run.batching.tokenizer, data.statistics, data.reference)

@@ -5,6 +5,7 @@ import torch
 from tests.weightspace.hyperrep.small_model import make_config, make_data
 from weightspace.config import BadInput
 from weightspace.hyperrep.batches import (
+    Batching,
     draw_batch,
     draw_networks,
     draw_validation,
@@ -14,6 +15,7 @@ from weightspace.hyperrep.batches import (
     select_epochs,
 )
 from weightspace.hyperrep.hyperrep import build_tokenizer
+from weightspace.hyperrep.kinds import PADDING, tell_kinds
 from weightspace.weights.config import EpochList, EpochRange
 
 ALL_EPOCHS = EpochRange(kind="range", first=0, last=None, every=1)
@@ -29,11 +31,17 @@ def pool(data):
     return gather_pool(data, ALL_EPOCHS, "train")
 
 
+def make_batching(data, config):
+    tokenizer = build_tokenizer(data.checkpoints.layout, config)
+    return Batching(tokenizer, tell_kinds(tokenizer), 9, config.views)
+
+
 def cut_batch(pool, window=None, **views):
     config = make_config(views={"permute": False, "noise": 0.0, "erase": 0.0} | views)
     tokenizer = build_tokenizer(make_data(4).checkpoints.layout, config)
     window = window or tokenizer.num_tokens
-    return make_batch(pool.weights[:6], tokenizer, window, config.views, seed_stream(0, 9)), tokenizer
+    batching = Batching(tokenizer, tell_kinds(tokenizer), window, config.views)
+    return make_batch(pool.weights[:6], batching, config.views, seed_stream(0, 9)), tokenizer
 
 
 def test_first_view_is_canonical_and_second_is_permuted(pool):
@@ -64,21 +72,21 @@ def test_views_have_noise_of_their_own(pool):
     assert (first != second).any((1, 2)).all()
 
 
-def test_window_mask_and_positions_belong_to_its_tokens(pool):
+def test_window_kinds_and_positions_belong_to_its_tokens(pool):
     batch, tokenizer = cut_batch(pool, window=5, permute=True)
     whole = tokenizer.tokenize(pool.weights[:6])
     start = int(batch.positions[0, 0])
     assert torch.equal(batch.positions, tokenizer.positions[start : start + 5])
-    assert torch.equal(batch.mask, tokenizer.mask[start : start + 5])
+    assert torch.equal(batch.kinds != PADDING, tokenizer.mask[start : start + 5])
     assert torch.equal(batch.targets[:6], whole[:, start : start + 5])
 
 
 def test_a_step_alone_decides_its_batch(data, pool):
     config = make_config()
-    tokenizer = build_tokenizer(data.checkpoints.layout, config)
+    batching = make_batching(data, config)
 
     def draw(step):
-        return draw_batch(pool, tokenizer, 9, config.views, config.training, step)
+        return draw_batch(pool, batching, config.training, step)
 
     later = draw(4)
     draw(3)
@@ -88,9 +96,9 @@ def test_a_step_alone_decides_its_batch(data, pool):
 
 def test_validation_is_the_same_each_time_and_has_no_noise(data):
     config = make_config()
-    tokenizer = build_tokenizer(data.checkpoints.layout, config)
+    batching = make_batching(data, config)
     val_pool = gather_pool(data, ALL_EPOCHS, "val")
-    first, second = (draw_validation(val_pool, tokenizer, 9, config.views, config.training) for _ in range(2))
+    first, second = (draw_validation(val_pool, batching, config.training) for _ in range(2))
     assert [len(batch.inputs) for batch in first] == [16, 8]  # two views of 12 networks, at most 8 at once
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one.inputs, other.inputs)

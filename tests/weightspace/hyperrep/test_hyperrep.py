@@ -4,6 +4,7 @@ import torch
 from tests.weightspace.hyperrep.small_model import CPU, build_untrained, make_config, make_data
 from weightspace.config import BadInput
 from weightspace.hyperrep.hyperrep import CONFIG_NAME, MODEL_NAME, PREPROCESSING_NAME, Hyperrep
+from weightspace.hyperrep.kinds import tell_kinds
 from weightspace.networks import build_cnn_s, build_layout
 
 
@@ -56,12 +57,12 @@ def test_encoding_standardises_and_decoding_restores(hyperrep, weights):
     model, tokenizer = hyperrep.model, hyperrep.tokenizer
     tokens = tokenizer.tokenize(hyperrep.statistics.standardize(hyperrep.layout, weights))
     place = slice(0, model.sizes.window)
-    mask, positions = tokenizer.mask[place], tokenizer.positions[place]
-    latents = model.encode(tokens[:, place], mask, positions)
+    kinds, positions = tell_kinds(tokenizer)[place], tokenizer.positions[place]
+    latents = model.encode(tokens[:, place], kinds, positions)
     torch.testing.assert_close(hyperrep.encode(weights)[:, place], latents, atol=1e-5, rtol=1e-5)
     first = hyperrep.layout.places[0]
     decoded = tokenizer.detokenize(
-        torch.nn.functional.pad(model.decode(latents, mask, positions), (0, 0, 0, tokenizer.num_tokens - place.stop))
+        torch.nn.functional.pad(model.decode(latents, kinds, positions), (0, 0, 0, tokenizer.num_tokens - place.stop))
     )
     wanted = hyperrep.statistics.restore(hyperrep.layout, decoded)[:, : first.stop]
     got = hyperrep.decode(hyperrep.encode(weights))[:, : first.stop]
@@ -84,7 +85,7 @@ def test_one_window_for_the_whole_network_needs_no_halo(weights):
 def test_weights_that_are_not_finite_are_refused(hyperrep, weights, value):
     bad = weights.clone()
     bad[2, 5] = value
-    with pytest.raises(BadInput, match="weights: 1 networks, first number 2, have weights that are not finite"):
+    with pytest.raises(BadInput, match="network 2 \\(counted from 0\\) has weights that are not finite"):
         hyperrep.encode(bad)
 
 

@@ -1,17 +1,25 @@
 import math
+from typing import Literal
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from weightspace.hyperrep.loss import MIN_POWER, measure_contrast, measure_reconstruction
+from weightspace.hyperrep.config import LossConfig, Normalization
+from weightspace.hyperrep.kinds import BIAS, PADDING, WEIGHT
+from weightspace.hyperrep.loss import LEAST_POWER, measure_contrast, measure_reconstruction
 
-NORMALIZATIONS = ("none", "batch", "window", "layer", "token")
+NORMALIZATIONS = ("none", "batch", "window", "layer", "tensor", "token")
 # Two networks of three tokens: two in layer 0, one in layer 1; False is padding.
 MASK = torch.tensor([[True, True], [True, False], [True, True]])
-LAYERS = torch.tensor([0, 0, 1])
+KINDS = torch.where(MASK, torch.tensor([[WEIGHT, BIAS]]), PADDING)
+POSITIONS = torch.tensor([[0, 0, 0], [1, 0, 1], [2, 1, 0]])
 TARGET = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [0.5, 0.5]], [[2.0, 2.0], [4.0, 0.0], [1.0, 3.0]]])
 OUTPUT = torch.tensor([[[1.0, 1.0], [5.0, 9.0], [0.5, 1.5]], [[2.0, 5.0], [4.0, 9.0], [3.0, 3.0]]])
+
+
+def make_rules(normalization: Normalization, balance: Literal["numbers", "groups"] = "numbers") -> LossConfig:
+    return LossConfig(contrast_weight=0.5, temperature=0.1, normalization=normalization, balance=balance)
 
 
 def draw_views(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,7 +74,7 @@ def test_contrast_does_not_depend_on_length():
 def test_layer_normalization_follows_its_formula():
     # Mean squares: network 1 layer 0 (1+4+9)/3, layer 1 0.25; network 2 layer 0 (4+4+16)/3 = 8, layer 1 5.
     wanted = ((0 + 1 + 4) / (14 / 3) + (0 + 1) / 0.25 + (0 + 9 + 0) / 8 + (4 + 0) / 5) / 10
-    assert float(measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, "layer")) == pytest.approx(wanted)
+    assert float(measure_reconstruction(OUTPUT, TARGET, KINDS, POSITIONS, make_rules("layer"))) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize(
@@ -79,20 +87,21 @@ def test_layer_normalization_follows_its_formula():
     ],
 )
 def test_other_normalizations_follow_their_formulas(normalization, wanted):
-    assert float(measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, normalization)) == pytest.approx(wanted)
+    loss = measure_reconstruction(OUTPUT, TARGET, KINDS, POSITIONS, make_rules(normalization))
+    assert float(loss) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_padding_has_no_part_in_the_loss(normalization):
-    loss = measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, normalization)
+    loss = measure_reconstruction(OUTPUT, TARGET, KINDS, POSITIONS, make_rules(normalization))
     output, target = OUTPUT.masked_fill(~MASK, 1e3), TARGET.masked_fill(~MASK, -7.0)
-    assert torch.equal(measure_reconstruction(output, target, MASK, LAYERS, normalization), loss)
+    assert torch.equal(measure_reconstruction(output, target, KINDS, POSITIONS, make_rules(normalization)), loss)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_padding_has_no_gradient(normalization):
     output = OUTPUT.clone().requires_grad_()
-    measure_reconstruction(output, TARGET, MASK, LAYERS, normalization).backward()
+    measure_reconstruction(output, TARGET, KINDS, POSITIONS, make_rules(normalization)).backward()
     assert output.grad is not None
     assert (output.grad[:, ~MASK] == 0).all()
     assert (output.grad[:, MASK] != 0).any()
@@ -100,27 +109,44 @@ def test_padding_has_no_gradient(normalization):
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS[1:])
 def test_normalized_loss_does_not_depend_on_scale(normalization):
-    loss = measure_reconstruction(OUTPUT, TARGET, MASK, LAYERS, normalization)
-    scaled = measure_reconstruction(100 * OUTPUT, 100 * TARGET, MASK, LAYERS, normalization)
+    loss = measure_reconstruction(OUTPUT, TARGET, KINDS, POSITIONS, make_rules(normalization))
+    scaled = measure_reconstruction(100 * OUTPUT, 100 * TARGET, KINDS, POSITIONS, make_rules(normalization))
     torch.testing.assert_close(scaled, loss)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS[1:])
 def test_loss_of_predicting_zero_is_one(normalization):
-    loss = measure_reconstruction(torch.zeros_like(TARGET), TARGET, MASK, LAYERS, normalization)
+    loss = measure_reconstruction(torch.zeros_like(TARGET), TARGET, KINDS, POSITIONS, make_rules(normalization))
     assert float(loss) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_all_zero_target_gives_a_finite_loss(normalization):
-    loss = measure_reconstruction(OUTPUT, torch.zeros_like(TARGET), MASK, LAYERS, normalization)
+    loss = measure_reconstruction(OUTPUT, torch.zeros_like(TARGET), KINDS, POSITIONS, make_rules(normalization))
     assert loss.isfinite()
-    assert float(loss) <= float(OUTPUT.square().max()) / MIN_POWER
+    assert float(loss) <= float(OUTPUT.square().max()) / LEAST_POWER
 
 
-def test_a_network_has_its_own_mask():
-    masks = torch.stack([MASK, MASK])
-    masks[1, 2] = False
-    loss = measure_reconstruction(OUTPUT, TARGET, masks, LAYERS.expand(2, -1), "layer")
-    wanted = ((0 + 1 + 4) / (14 / 3) + (0 + 1) / 0.25 + (0 + 9 + 0) / 8) / 8
-    assert float(loss) == pytest.approx(wanted)
+def test_a_network_has_its_own_kinds():
+    kinds = torch.stack([KINDS, KINDS])
+    kinds[1, 2] = PADDING
+    loss = measure_reconstruction(OUTPUT, TARGET, kinds, POSITIONS.expand(2, -1, -1), make_rules("layer"))
+    first, second = ((0 + 1 + 4) / (14 / 3) + (0 + 1) / 0.25) / 5, (0 + 9 + 0) / 8 / 3
+    assert float(loss) == pytest.approx((first + second) / 2)
+
+
+def test_groups_count_the_same_where_asked():
+    # Per network the layers, each by its own mean error over its own mean square.
+    first = (5 / 3 / (14 / 3) + (0 + 1) / 2 / 0.25) / 2
+    second = ((0 + 9 + 0) / 3 / 8 + (4 + 0) / 2 / 5) / 2
+    loss = measure_reconstruction(OUTPUT, TARGET, KINDS, POSITIONS, make_rules("layer", "groups"))
+    assert float(loss) == pytest.approx((first + second) / 2)
+
+
+def test_one_bias_counts_as_much_as_all_weights_of_its_layer():
+    rules = make_rules("tensor", "groups")
+    for kind in (WEIGHT, BIAS):
+        output = TARGET.clone()
+        output[:, (kind == KINDS) & (POSITIONS[:, 1:2] == 0)] = 0.0  # says nothing of one of the four tensors
+        loss = measure_reconstruction(output, TARGET, KINDS, POSITIONS, rules)
+        assert float(loss) == pytest.approx(1 / 4)

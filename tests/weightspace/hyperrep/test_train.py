@@ -85,7 +85,7 @@ def test_seed_decides_the_model(data):
     one, other = (
         train_hyperrep(data, make_config(training={"steps": 2, "seed": seed}), None, CPU)[0] for seed in (0, 1)
     )
-    assert not torch.equal(one.model.encoder.out.weight, other.model.encoder.out.weight)
+    assert not torch.equal(one.model.to_latent.weight, other.model.to_latent.weight)
 
 
 @pytest.mark.parametrize("linear_path", ["none", "random"])
@@ -127,7 +127,7 @@ def test_history_counts_steps_and_epochs(data):
 def test_loss_is_the_weighted_sum_of_its_terms(data):
     config = make_config(loss={"contrast_weight": 0.25})
     run = prepare_run(data, config, CPU)
-    terms = measure_losses(run.model, run.val_batches[0], config)
+    terms = measure_losses(run.model, run.val_batches[0], config.loss)
     torch.testing.assert_close(terms["loss"], 0.75 * terms["reconstruction"] + 0.25 * terms["contrast"])
 
 
