@@ -1,14 +1,15 @@
 """Ask DVC, inside this process, for the graph, for what changed, and for outputs that were lost.
 
-DVC's objects are not safe in threads, so that one lock guards them all. The working directory has to be the study's
-folder: DVC names stages relative to it.
+DVC's objects are not safe in threads, so that one lock guards them all. Other DVC processes write `dvc.lock` in place,
+so that even to read it takes DVC's own lock. The working directory has to be the study's folder: DVC names stages
+relative to it.
 """
 
 import logging
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,7 +17,7 @@ import networkx as nx
 from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import CheckoutError, DvcException
 from dvc.lock import LockError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 
 from weightspace.config import BadInput
 
@@ -41,9 +42,24 @@ class Out(TypedDict):
 
 
 @contextmanager
-def open_repository() -> Iterator[Repo]:
-    """Open the DVC repository of the working directory."""
-    with dvc_lock, Repo() as repository:
+def open_repository(patient: bool = True) -> Iterator[Repo]:
+    """Open and lock the DVC repository of the working directory.
+
+    Args:
+        patient: whether to wait as long as another process holds it, or give up after some seconds.
+
+    Raises:
+        Busy: another process holds it, and we are not patient.
+    """
+    with dvc_lock, Repo() as repository, ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock_repo(repository))
+                break
+            except LockError as error:
+                if not patient:
+                    raise Busy(" ".join(str(error).split())) from error
+                logger.warning("waiting for another DVC process, which holds %s", repository.lock.lockfile)
         yield repository
 
 
@@ -76,11 +92,9 @@ def is_changed(name: str) -> bool:
     Raises:
         Busy: another process holds its files.
     """
-    with open_repository() as repository:
-        stage = find_stage(repository, name)
+    with open_repository(patient=False) as repository:
         try:
-            with repository.lock:
-                return stage.changed()
+            return find_stage(repository, name).changed()
         except LockError as error:
             raise Busy(" ".join(str(error).split())) from error
 

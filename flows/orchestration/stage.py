@@ -87,9 +87,13 @@ def keep_outputs() -> Iterator[None]:
     finally:
         if not ended_well and DVC_STAGE in os.environ:
             # Imported late: importing DVC takes longer than some stages.
-            from flows.orchestration.graph import restore_outputs
+            from flows.orchestration.graph import DvcException, restore_outputs
 
-            restore_outputs(os.environ[DVC_STAGE])
+            try:
+                restore_outputs(os.environ[DVC_STAGE])
+            except DvcException as error:
+                # What ended the stage matters more, and must stay the last word.
+                logger.warning("earlier outputs could not be brought back, `dvc checkout` may: %s", error)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
+from zc.lockfile import LockFile
 
-from flows.orchestration.graph import Busy, is_changed, read_graph
+from flows.orchestration.graph import Busy, is_changed, list_outs, read_graph
 from flows.orchestration.runner import StageFailed, StageRunner
 
 
@@ -56,6 +58,24 @@ def test_dvc_finds_nothing_left_to_do(toy, runner):
 def test_pipeline_finds_nothing_left_to_do(toy, runner):
     assert toy.dvc("repro").returncode == 0
     assert [name for name in read_graph() if is_changed(name)] == []
+
+
+def test_lock_file_that_another_process_is_writing_is_not_read(toy, runner):
+    bring(runner, "images@a")
+    lock_file, whole = toy.root / "dvc.lock", (toy.root / "dvc.lock").read_bytes()
+    held = LockFile(str(toy.root / ".dvc/tmp/lock"))
+    lock_file.write_bytes(whole[: len(whole) // 2])
+
+    def finish():
+        lock_file.write_bytes(whole)
+        held.close()
+
+    with pytest.raises(Busy):
+        is_changed("images@a")
+    writer = threading.Timer(0.7, finish)
+    writer.start()
+    assert [out["path"] for out in list_outs("images@a")] == ["data/images/a"]
+    assert not is_changed("images@a")
 
 
 def test_force_runs_unchanged_stage_to_the_same_lock_file(toy, runner):
