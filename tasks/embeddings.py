@@ -7,7 +7,7 @@ from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embed import embed_checkpoints
 from weightspace.embeddings.embeddings import write_embeddings, write_reconstruction
 from weightspace.hyperrep.hyperrep import Hyperrep
-from weightspace.store import read_record, replace_folder, write_record
+from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
 
 

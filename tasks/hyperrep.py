@@ -7,7 +7,7 @@ from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.hyperrep.config import HyperrepConfig
 from weightspace.hyperrep.train import train_hyperrep
-from weightspace.store import read_record, replace_folder, write_record
+from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
 
 HISTORY_NAME = "history.csv"

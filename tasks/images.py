@@ -6,7 +6,7 @@ from weightspace.config import BadInput
 from weightspace.images.build import build_image_set
 from weightspace.images.config import ImagesConfig
 from weightspace.images.image_set import write_image_set
-from weightspace.store import replace_folder, write_record
+from weightspace.record import replace_folder, write_record
 
 
 def make_images(name: str, config: ImagesConfig, root: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from weightspace.embeddings.embeddings import read_embeddings
 from weightspace.probes.config import ProbesConfig
 from weightspace.probes.predict import run_probes, write_probes
-from weightspace.store import read_record, replace_folder, write_record
+from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
 
 

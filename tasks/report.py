@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from weightspace.record import replace_folder, write_record
 from weightspace.report.config import ReportConfig
 from weightspace.report.page import build_report
 from weightspace.report.read import read_study
-from weightspace.store import replace_folder, write_record
 
 
 def make_report(name: str, config: ReportConfig, root: Path) -> None:

@@ -7,10 +7,10 @@ from weightspace.device import resolve_device
 from weightspace.embeddings.embeddings import read_embeddings
 from weightspace.hyperrep.hyperrep import Hyperrep
 from weightspace.images.image_set import read_image_set
+from weightspace.record import read_record, replace_folder, write_record
 from weightspace.samples.config import SamplesConfig
 from weightspace.samples.generate import generate_samples
 from weightspace.samples.sample_store import write_samples
-from weightspace.store import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
 
 INPUTS = ("weights", "hyperrep", "embeddings", "images")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from weightspace.device import resolve_device
 from weightspace.images.image_set import read_image_set
+from weightspace.record import read_record, replace_folder, write_record
 from weightspace.samples.sample_store import read_samples
-from weightspace.store import read_record, replace_folder, write_record
 from weightspace.transfer.config import TransferConfig
 from weightspace.transfer.curves import transfer_samples, write_transfer
 from weightspace.weights.weight_data import read_weight_data

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from weightspace.store import read_record, replace_folder, write_record
+from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.config import WeightsConfig
 from weightspace.weights.prepare import prepare_weight_data
 

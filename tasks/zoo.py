@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from weightspace.device import resolve_device
 from weightspace.images.image_set import ImageSet, prepare_images, read_image_set
 from weightspace.networks import Architecture, build_architecture
-from weightspace.store import Record, read_record, replace_folder, write_part, write_record
+from weightspace.record import Record, read_record, replace_folder, write_record
+from weightspace.store import write_part
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.shards import Shard, plan_shards, train_shard
 from weightspace.zoo.train import check_images

@@ -3,7 +3,7 @@ import torch
 
 from weightspace.config import Config
 from weightspace.images.image_set import ImageSet, write_image_set
-from weightspace.store import write_record
+from weightspace.record import write_record
 
 
 class NoConfig(Config):

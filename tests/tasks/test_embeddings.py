@@ -6,7 +6,7 @@ from weightspace.config import BadInput
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import read_embeddings, read_reconstruction
 from weightspace.hyperrep.hyperrep import MODEL_NAME
-from weightspace.store import RECORD_NAME, read_record, write_record
+from weightspace.record import RECORD_NAME, read_record, write_record
 from weightspace.weights.weight_data import write_weight_data
 
 CONFIG = EmbeddingsConfig(

@@ -7,7 +7,8 @@ from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
 from weightspace.hyperrep.hyperrep import Hyperrep
 from weightspace.hyperrep.state import FILE_NAME
-from weightspace.store import RECORD_NAME, list_parts, read_record, write_record
+from weightspace.record import RECORD_NAME, read_record, write_record
+from weightspace.store import list_parts
 from weightspace.weights.weight_data import write_weight_data
 
 CONFIG = make_config(training={"steps": 6, "validate_every": 2})

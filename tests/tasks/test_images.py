@@ -5,7 +5,7 @@ from tasks.images import make_images
 from weightspace.config import BadInput
 from weightspace.images.config import ImagesConfig
 from weightspace.images.image_set import read_image_set
-from weightspace.store import read_record
+from weightspace.record import read_record
 
 
 def configure(**changes):

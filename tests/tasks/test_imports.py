@@ -9,7 +9,8 @@ from tasks.weights import make_weights
 from weightspace.config import BadInput
 from weightspace.imports.config import ImportConfig
 from weightspace.networks import build_cnn_s, build_layout
-from weightspace.store import read_checkpoints, read_record
+from weightspace.record import read_record
+from weightspace.store import read_checkpoints
 from weightspace.weights.config import WeightsConfig
 
 

@@ -5,7 +5,7 @@ from tasks.probes import make_probes
 from tests.weightspace.samples.small_study import write_inputs
 from weightspace.config import BadInput
 from weightspace.probes.config import ProbesConfig
-from weightspace.store import read_record
+from weightspace.record import read_record
 
 CONFIG = ProbesConfig.model_validate(
     {

@@ -5,8 +5,8 @@ import pytest
 from tasks.report import make_report
 from tests.weightspace.report.made_up import Plan, write_study
 from weightspace.config import BadInput
+from weightspace.record import read_record
 from weightspace.report.config import ReportConfig
-from weightspace.store import read_record
 
 CONFIG = ReportConfig(title="t")
 STAGES = ("samples", "transfer")

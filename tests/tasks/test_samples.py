@@ -5,8 +5,8 @@ from tasks import samples as tasks_samples
 from tasks.samples import make_samples
 from tests.weightspace.samples.small_study import SmallHyperrep, make_samples_config, write_inputs
 from weightspace.config import BadInput
+from weightspace.record import RECORD_NAME, read_record
 from weightspace.samples.sample_store import read_samples
-from weightspace.store import RECORD_NAME, read_record
 
 
 @pytest.fixture

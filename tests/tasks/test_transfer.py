@@ -6,7 +6,7 @@ from tasks.samples import make_samples
 from tasks.transfer import make_transfer
 from tests.weightspace.samples.small_study import SmallHyperrep, make_samples_config, write_inputs
 from weightspace.config import BadInput
-from weightspace.store import read_record
+from weightspace.record import read_record
 from weightspace.transfer.config import TransferConfig
 from weightspace.zoo.training import PROPERTIES
 

@@ -5,7 +5,8 @@ import pytest
 from tasks.weights import make_weights
 from weightspace.config import BadInput
 from weightspace.networks import build_cnn_s, build_layout
-from weightspace.store import Checkpoints, name_part, read_record, write_part, write_record
+from weightspace.record import read_record, write_record
+from weightspace.store import Checkpoints, name_part, write_part
 from weightspace.weights.config import WeightsConfig
 from weightspace.weights.weight_data import read_weight_data
 

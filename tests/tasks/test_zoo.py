@@ -7,7 +7,8 @@ from tasks.zoo import make_zoo
 from weightspace.config import BadInput, Config
 from weightspace.images.image_set import prepare_images, read_image_set
 from weightspace.networks import build_cnn_s
-from weightspace.store import RECORD_NAME, read_checkpoints, read_record, write_record
+from weightspace.record import RECORD_NAME, read_record, write_record
+from weightspace.store import read_checkpoints
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.evaluate import evaluate_members
 

@@ -10,21 +10,18 @@ import pytest
 from weightspace import store
 from weightspace.config import BadInput, Config
 from weightspace.networks import Architecture, Block, build_layout
+from weightspace.record import RECORD_NAME, read_record, replace_folder, write_record
 from weightspace.store import (
-    RECORD_NAME,
     Checkpoints,
     iterate_parts,
     list_parts,
     name_part,
     read_checkpoints,
     read_part,
-    read_record,
     read_rows,
     read_table,
-    replace_folder,
     write_part,
     write_parts,
-    write_record,
 )
 
 TINY = Architecture(

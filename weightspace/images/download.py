@@ -12,7 +12,7 @@ from weightspace.config import BadInput
 from weightspace.images.idx import read_content
 from weightspace.images.published import KnownFile, KnownSet
 from weightspace.images.raw import hash_bytes
-from weightspace.store import hash_file
+from weightspace.record import hash_file
 
 logger = logging.getLogger(__name__)
 TIMEOUT_S = 30

@@ -21,7 +21,7 @@ from weightspace.imports.source import Source
 from weightspace.imports.structure import StructureFinder, flatten_state
 from weightspace.imports.wild_park import read_wild_park
 from weightspace.imports.writer import Pending, ZooWriter
-from weightspace.store import RECORD_NAME, Record, read_record, replace_folder, write_record
+from weightspace.record import RECORD_NAME, Record, read_record, replace_folder, write_record
 
 REPORT_NAME = "_import.json"
 LISTED = 20

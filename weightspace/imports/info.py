@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from weightspace.config import BadInput
 from weightspace.imports.build import REPORT_NAME
 from weightspace.layout import Layout
-from weightspace.store import RECORD_NAME, Record, check_file, read_table
+from weightspace.record import RECORD_NAME, Record, check_file
+from weightspace.store import read_table
 
 MOST_VALUES = 8
 """A factor with more values is shown as a range."""

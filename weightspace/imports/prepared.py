@@ -12,7 +12,7 @@ from weightspace.imports.member import SPLIT_COLUMN, Member, Reading
 from weightspace.imports.metrics import ITERATION, name_factors, name_properties
 from weightspace.imports.state import clean_state
 from weightspace.imports.unpickle import Stub, load_restricted
-from weightspace.store import hash_file
+from weightspace.record import hash_file
 
 STUBS = ("checkpoints_to_datasets", "model_definitions", "torch.utils.data")
 SPLITS = {"trainset": "train", "valset": "val", "testset": "test"}

@@ -22,7 +22,7 @@ from weightspace.config import BadInput
 from weightspace.imports.member import Member, Reading
 from weightspace.imports.metrics import FACTOR_NAMES, INTEGERS, NUMBERS, WORDS, name_factors, name_properties
 from weightspace.imports.source import Source
-from weightspace.store import hash_file
+from weightspace.record import hash_file
 
 FILES = ("weights.npy", "metrics.csv.gz", "layout.csv")
 SEED_NOTE = "the published zoos give every run the seed 42: members differ by their factors, not by seed"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from weightspace.config import BadInput
-from weightspace.store import hash_file
+from weightspace.record import hash_file
 
 SPOOL_BYTES = 4 * 2**20
 """A larger file of a tar archive waits on disk, not in memory, until it is read."""

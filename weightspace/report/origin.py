@@ -2,9 +2,9 @@
 
 import json
 
+from weightspace.record import Record
 from weightspace.report.blocks import MISSING, Cell, Part, Section, Table
 from weightspace.report.read import Study
-from weightspace.store import Record
 
 DIGEST_LENGTH = 12
 CAVEATS = (

@@ -12,8 +12,9 @@ from jaxtyping import Float64
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
+from weightspace.record import Record, read_record
 from weightspace.report.config import ReportConfig
-from weightspace.store import WEIGHTS, Record, read_record, read_table
+from weightspace.store import WEIGHTS, read_table
 
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer")
 CHECKPOINT_STAGES = ("zoo", "weights")

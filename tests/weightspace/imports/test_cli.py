@@ -5,7 +5,7 @@ import pytest
 from safetensors.torch import save_file
 
 from weightspace import cli
-from weightspace.store import read_record
+from weightspace.record import read_record
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 from weightspace.config import BadInput, Config
 from weightspace.images.image_set import ImageSet, write_image_set
 from weightspace.imports.build import REPORT_NAME
-from weightspace.store import write_record
+from weightspace.record import write_record
 
 
 class NoConfig(Config):

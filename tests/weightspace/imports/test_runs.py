@@ -13,7 +13,8 @@ from weightspace.imports import source, writer
 from weightspace.imports.build import REPORT_NAME
 from weightspace.imports.runs import Spot, place_hub
 from weightspace.networks import build_cnn_s, build_layout
-from weightspace.store import list_parts, read_checkpoints, read_record
+from weightspace.record import read_record
+from weightspace.store import list_parts, read_checkpoints
 
 
 def rows_of(folder):

@@ -10,7 +10,8 @@ from pydantic import ConfigDict
 
 from weightspace.config import Config
 from weightspace.layout import Layout, Place
-from weightspace.store import Checkpoints, Record, write_part, write_record
+from weightspace.record import Record, write_record
+from weightspace.store import Checkpoints, write_part
 
 ARCHITECTURE = {"name": "cnn_s", "blocks": [{"kind": "conv", "features": 8}, {"kind": "linear", "features": 10}]}
 LAYERS = ("conv1", "fc1")

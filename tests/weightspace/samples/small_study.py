@@ -11,8 +11,9 @@ from weightspace.embeddings.embeddings import Embeddings, write_embeddings
 from weightspace.images.image_set import ImageSet, write_image_set
 from weightspace.layout import Layout
 from weightspace.networks import Architecture, Block, build_layout
+from weightspace.record import write_record
 from weightspace.samples.config import SamplesConfig
-from weightspace.store import Checkpoints, write_record
+from weightspace.store import Checkpoints
 from weightspace.tokens.tokenizer import Tokenizer, widest_row
 from weightspace.weights.statistics import Statistics
 from weightspace.weights.weight_data import WeightData, write_weight_data
