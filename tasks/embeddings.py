@@ -6,7 +6,7 @@ from weightspace.device import resolve_device
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embed import embed_checkpoints
 from weightspace.embeddings.embeddings import write_embeddings, write_reconstruction
-from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.hyperrep.hyperrep import UNTRAINED_NAME, Hyperrep
 from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
 
@@ -21,7 +21,8 @@ def make_embeddings(name: str, config: EmbeddingsConfig, root: Path) -> None:
     records = {stage: read_record(source) for stage, source in sources.items()}
     device = resolve_device(config.device)
     hyperrep = Hyperrep.load(sources["hyperrep"], device)
-    embeddings, errors = embed_checkpoints(read_weight_data(sources["weights"]), hyperrep, config)
+    untrained = Hyperrep.load(sources["hyperrep"], device, UNTRAINED_NAME) if config.untrained_baseline else None
+    embeddings, errors = embed_checkpoints(read_weight_data(sources["weights"]), hyperrep, untrained, config)
     with replace_folder(root / "data" / "embeddings" / name) as folder:
         write_embeddings(folder, embeddings)
         write_reconstruction(folder, errors)

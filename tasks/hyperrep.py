@@ -6,6 +6,7 @@ from pathlib import Path
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.hyperrep.config import HyperrepConfig
+from weightspace.hyperrep.hyperrep import UNTRAINED_NAME
 from weightspace.hyperrep.train import train_hyperrep
 from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
@@ -24,9 +25,10 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     device = resolve_device(config.device)
     work = digest_value({"config": config.model_dump(mode="json"), "weights": record.digest, "device": device.type})
     scratch = root / "data" / ".work" / "hyperrep" / work
-    hyperrep, history = train_hyperrep(read_weight_data(source), config, scratch, device)
+    trained = train_hyperrep(read_weight_data(source), config, scratch, device)
     with replace_folder(root / "data" / "hyperrep" / name) as folder:
-        hyperrep.save(folder)
-        history.to_csv(folder / HISTORY_NAME, index=False)
+        trained.hyperrep.save(folder)
+        trained.untrained.save_model(folder / UNTRAINED_NAME)
+        trained.history.to_csv(folder / HISTORY_NAME, index=False)
         write_record(folder, "hyperrep", name, config, {"weights": record}, device.type)
     shutil.rmtree(scratch)

@@ -16,6 +16,7 @@ CONFIG = EmbeddingsConfig(
     halo=2,
     networks_at_once=16,
     reconstruction_baseline=True,
+    untrained_baseline=False,
     device="cpu",
 )
 

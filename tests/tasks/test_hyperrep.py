@@ -1,11 +1,12 @@
 import pandas as pd
 import pytest
+import torch
 
 from tasks.hyperrep import HISTORY_NAME, make_hyperrep
 from tests.weightspace.hyperrep.small_model import CPU, NoConfig, make_config, make_data
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
-from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.hyperrep.hyperrep import MODEL_NAME, UNTRAINED_NAME, Hyperrep
 from weightspace.hyperrep.state import FILE_NAME
 from weightspace.record import RECORD_NAME, read_record, write_record
 from weightspace.store import list_parts
@@ -45,7 +46,9 @@ def test_hyperrep_is_written_with_history_and_record(study):
     assert record.stage == "hyperrep"
     assert record.inputs == {"weights/w": read_record(study / "data/weights/w").digest}
     assert pd.read_csv(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
-    assert Hyperrep.load(folder, CPU).config == CONFIG
+    trained, untrained = (Hyperrep.load(folder, CPU, name) for name in (MODEL_NAME, UNTRAINED_NAME))
+    assert trained.config == untrained.config == CONFIG
+    assert not torch.equal(trained.model.to_latent.weight, untrained.model.to_latent.weight)
 
 
 def test_same_inputs_give_the_same_bytes(study):

@@ -24,5 +24,7 @@ class EmbeddingsConfig(Config):
     """Networks that go through the model together; more need more memory."""
     reconstruction_baseline: bool
     """Measure principal components with as many numbers a network beside the hyper-representation."""
+    untrained_baseline: bool
+    """Sum networks up by the encoder as it was before its first step, too: what needs no training."""
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:n`."""

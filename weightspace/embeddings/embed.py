@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from weightspace.embeddings.config import EmbeddingsConfig
@@ -16,9 +16,12 @@ from weightspace.weights.weight_data import WeightData
 
 
 def embed_checkpoints(
-    data: WeightData, hyperrep: Hyperrep, config: EmbeddingsConfig
+    data: WeightData, hyperrep: Hyperrep, untrained: Hyperrep | None, config: EmbeddingsConfig
 ) -> tuple[Embeddings, pd.DataFrame]:
     """Embed the checkpoints that have not diverged.
+
+    Args:
+        untrained: the same before its first step, by which networks are summed up too; None does without.
 
     Returns:
         Embeddings in the order of the data set, and reconstruction errors by checkpoint, method and layer.
@@ -28,12 +31,25 @@ def embed_checkpoints(
     """
     hyperrep.check_layout(data.checkpoints.layout, f"weights/{config.weights}")
     kept = data.checkpoints.select(~data.checkpoints.table["diverged"].to_numpy(dtype=bool))
-    latents, features = hyperrep.embed(torch.from_numpy(kept.weights), config.halo, config.networks_at_once)
+    weights = torch.from_numpy(kept.weights)
+    latents, features = hyperrep.embed(weights, config.halo, config.networks_at_once)
     errors = measure_reconstructions(kept, latents, hyperrep, config)
     whole = errors[(errors["method"] == "hyperrep") & (errors["layer"] == ALL_LAYERS)]
     table = kept.table.assign(reconstruction_error=np.asarray(whole["error"]))
     summary = summarize_tokens(latents, features, hyperrep.tokenizer, config.summary)
-    return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy()), errors
+    baseline = None if untrained is None else sum_up(untrained, weights, config)
+    return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy(), baseline), errors
+
+
+def sum_up(
+    hyperrep: Hyperrep, weights: Float[Tensor, "networks weights"], config: EmbeddingsConfig
+) -> Float32[np.ndarray, "networks d_summary"]:
+    """Sum networks up by a model, some at a time."""
+    parts: list[np.ndarray] = []
+    for some in weights.split(config.networks_at_once):
+        latents, features = hyperrep.embed(some, config.halo, config.networks_at_once)
+        parts.append(summarize_tokens(latents, features, hyperrep.tokenizer, config.summary).cpu().numpy())
+    return np.concatenate(parts)
 
 
 def measure_reconstructions(

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from weightspace.config import BadInput
 
 EMBEDDINGS_NAME, RECONSTRUCTION_NAME = "embeddings.parquet", "reconstruction.parquet"
-SUMMARY, TOKENS = "summary", "tokens"
+SUMMARY, TOKENS, UNTRAINED = "summary", "tokens", "untrained_summary"
 SHAPE_KEY = b"tokens_shape"
 
 
@@ -24,6 +24,8 @@ class Embeddings:
     """One row a checkpoint: those of the weight data set, and `reconstruction_error`."""
     summary: Float32[np.ndarray, "checkpoints d_summary"]
     tokens: Float32[np.ndarray, "checkpoints tokens d_latent"]
+    untrained: Float32[np.ndarray, "checkpoints d_summary"] | None
+    """The summary by the same model before its first step; None where that was not asked for."""
 
     def __post_init__(self) -> None:
         assert len(self.table) == len(self.summary) == len(self.tokens)
@@ -45,6 +47,8 @@ def write_embeddings(folder: Path, embeddings: Embeddings) -> None:
     table = pa.Table.from_pandas(embeddings.table, preserve_index=False)
     table = table.append_column(SUMMARY, pack_lists(embeddings.summary))
     table = table.append_column(TOKENS, pack_lists(embeddings.tokens))
+    if embeddings.untrained is not None:
+        table = table.append_column(UNTRAINED, pack_lists(embeddings.untrained))
     tokens, d_latent = embeddings.tokens.shape[1:]
     table = table.replace_schema_metadata({SHAPE_KEY: f"{tokens} {d_latent}"})
     pq.write_table(table, folder / EMBEDDINGS_NAME, compression="zstd")
@@ -65,8 +69,10 @@ def read_embeddings(folder: Path) -> Embeddings:
         raise BadInput(f"{path}: cannot be read ({error}); it may be cut short") from error
     shape = [int(part) for part in table.schema.metadata[SHAPE_KEY].split()]
     summary, tokens = (unpack_lists(table.column(name), len(table)) for name in (SUMMARY, TOKENS))
-    plain = table.drop_columns([SUMMARY, TOKENS]).to_pandas()
-    return Embeddings(plain, summary, tokens.reshape(len(table), *shape))
+    untrained = unpack_lists(table.column(UNTRAINED), len(table)) if UNTRAINED in table.column_names else None
+    lists = [name for name in (SUMMARY, TOKENS, UNTRAINED) if name in table.column_names]
+    plain = table.drop_columns(lists).to_pandas()
+    return Embeddings(plain, summary, tokens.reshape(len(table), *shape), untrained)
 
 
 def write_reconstruction(folder: Path, errors: pd.DataFrame) -> None:

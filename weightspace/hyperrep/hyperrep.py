@@ -21,6 +21,8 @@ from weightspace.tokens.windows import run_with_halo
 from weightspace.weights.statistics import Statistics
 
 MODEL_NAME, CONFIG_NAME, PREPROCESSING_NAME = "model.safetensors", "config.json", "preprocessing.safetensors"
+UNTRAINED_NAME = "untrained.safetensors"
+"""The same model before its first step: what of an embedding needs no training."""
 NETWORKS_AT_ONCE = 256
 
 
@@ -84,8 +86,11 @@ class Hyperrep:
         return self.config.model.d_latent
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> Self:
+    def load(cls, folder: Path, device: torch.device, model_name: str = MODEL_NAME) -> Self:
         """Read a hyper-representation.
+
+        Args:
+            model_name: `UNTRAINED_NAME` for the model as it was before its first step.
 
         Raises:
             BadInput: a file is missing or cut short.
@@ -93,9 +98,12 @@ class Hyperrep:
         path = folder / CONFIG_NAME
         if not path.is_file():
             raise BadInput(f"{path}: missing, wanted a hyper-representation; run the hyperrep stage that makes it")
-        said = Description.model_validate_json(path.read_text())
+        try:
+            said = Description.model_validate_json(path.read_text())
+        except ValueError as error:
+            raise BadInput(f"{path}: does not describe a hyper-representation; it may be cut short") from error
         model = Autoencoder(said.config.model, said.sizes)
-        model.load_state_dict(read_tensors(folder / MODEL_NAME, device))
+        model.load_state_dict(read_tensors(folder / model_name, device))
         kept = read_tensors(folder / PREPROCESSING_NAME, device)
         tokenizer = build_tokenizer(said.layout, said.config)
         statistics = Statistics(kept["mean"], kept["std"])
@@ -105,9 +113,13 @@ class Hyperrep:
         """Write into a folder that exists."""
         said = Description(config=self.config, sizes=self.model.sizes, layout=self.layout)
         (folder / CONFIG_NAME).write_text(said.model_dump_json(indent=1) + "\n")
-        write_tensors(folder / MODEL_NAME, self.model.state_dict())
+        self.save_model(folder / MODEL_NAME)
         kept = {"mean": self.statistics.mean, "std": self.statistics.std, "reference": self.reference}
         write_tensors(folder / PREPROCESSING_NAME, kept)
+
+    def save_model(self, path: Path) -> None:
+        """Write the model's parameters alone."""
+        write_tensors(path, self.model.state_dict())
 
     def check_layout(self, layout: Layout, where: str) -> None:
         """Refuse networks of another layout than the model learned from.

@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,19 @@ log = logging.getLogger(__name__)
 START_DIVISOR, END_DIVISOR = 25, 1e5
 """The learning rate starts and ends at its peak over these. Source: torch's OneCycleLR, as SANE's code uses it."""
 TERMS = ("loss", "reconstruction", "contrast")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves."""
+
+    hyperrep: Hyperrep
+    """As it served the validation members best."""
+    untrained: Hyperrep
+    """As it was before its first step."""
+    history: pd.DataFrame
+    """One row a validation: `epoch` (passes over the train checkpoints), `step`, `lr` and the loss terms as `train_*`
+    (mean since the row before) and `val_*`."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +206,7 @@ def learn(run: Run, scratch: Path | None) -> None:
             write_state(scratch, run.model, run.optimizer, progress)
 
 
-def train_hyperrep(
-    data: WeightData, config: HyperrepConfig, scratch: Path | None, device: torch.device
-) -> tuple[Hyperrep, pd.DataFrame]:
+def train_hyperrep(data: WeightData, config: HyperrepConfig, scratch: Path | None, device: torch.device) -> Trained:
     """Train an autoencoder on the train members of a weight data set; keep it as it served the val members best.
 
     Args:
@@ -202,16 +214,13 @@ def train_hyperrep(
 
     Raises:
         BadInput: the window or the heads do not fit, no checkpoint is of the epochs wanted, or the loss diverges.
-
-    Returns:
-        The hyper-representation, and one row a validation: `epoch` (passes over the train checkpoints), `step`, `lr`
-        and the loss terms as `train_*` (mean since the row before) and `val_*`.
     """
     run = prepare_run(data, config, device)
+    untrained = deepcopy(run.model).eval()
     if scratch is not None:
         read_state(scratch, run.model, run.optimizer, run.progress)
     learn(run, scratch)
     run.model.load_state_dict(run.progress.best)
     statistics = Statistics(data.statistics.mean.to(device), data.statistics.std.to(device))
     hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, data.reference.to(device))
-    return hyperrep, pd.DataFrame(run.progress.history)
+    return Trained(hyperrep, replace(hyperrep, model=untrained), pd.DataFrame(run.progress.history))

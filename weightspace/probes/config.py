@@ -27,6 +27,7 @@ ClassTarget = Literal["activation", "init", "optimizer"]
 FeatureName = Literal[
     "embedding",
     "embedding_tokens",
+    "untrained_encoder",
     "weights",
     "last_layer",
     "statistics_14",
@@ -87,9 +88,9 @@ class ProbesConfig(Config):
     """What is predicted. Numbers by ridge, classes by logistic regression. One that does not vary among the train
     members is left out. `lr` and `weight_decay` are predicted as logarithms to base 10 where all are above 0."""
     features: tuple[FeatureName, ...] = Field(min_length=1)
-    """From what: `embedding` (summary), `embedding_tokens` (all latent tokens), `weights` (the whole vector),
-    `last_layer` (its last layer), three kinds of per-layer statistics, `factors` (how the member was trained),
-    `epoch_only`, and `factors_epoch` (both)."""
+    """From what: `embedding` (summary), `embedding_tokens` (all latent tokens), `untrained_encoder` (the summary before
+    the first step of training), `weights` (the whole vector), `last_layer` (its last layer), three kinds of per-layer
+    statistics, `factors` (how the member was trained), `epoch_only`, and `factors_epoch` (both)."""
     first_epoch: int = Field(ge=0)
     """Checkpoints before this epoch do not count; 0 keeps the initialisation."""
     every_epochs: int = Field(ge=1)

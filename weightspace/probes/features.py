@@ -29,6 +29,7 @@ class ProbeData:
     weights: Float32[np.ndarray, "checkpoints weights"]
     summary: Float32[np.ndarray, "checkpoints d_summary"]
     tokens: Float32[np.ndarray, "checkpoints tokens d_latent"]
+    untrained: Float32[np.ndarray, "checkpoints d_summary"] | None
 
     def rows(self, split: str) -> Int64[np.ndarray, " rows"]:
         """Number the rows of one side of the split."""
@@ -66,7 +67,12 @@ def gather_probe_data(config: ProbesConfig, data: WeightData, embeddings: Embedd
     chosen = data.checkpoints.select(order)
     check_members(chosen.table, config)
     summary, tokens = embeddings.summary[places], embeddings.tokens[places]
-    return ProbeData(chosen.layout, chosen.table, chosen.weights, summary, tokens)
+    untrained = None if embeddings.untrained is None else embeddings.untrained[places]
+    if untrained is None and "untrained_encoder" in config.features:
+        raise BadInput(
+            f"features: untrained_encoder, wanted `untrained_baseline: true` in embeddings {config.embeddings}"
+        )
+    return ProbeData(chosen.layout, chosen.table, chosen.weights, summary, tokens, untrained)
 
 
 def check_members(table: pd.DataFrame, config: ProbesConfig) -> None:
@@ -108,6 +114,9 @@ def compute_columns(
             values = data.summary
         case "embedding_tokens":
             values = data.tokens.reshape(len(data.tokens), -1)
+        case "untrained_encoder":
+            assert data.untrained is not None
+            values = data.untrained
         case "weights":
             values = data.weights
         case "last_layer":
@@ -120,13 +129,19 @@ def compute_columns(
 def state_factors(
     data: ProbeData, factors: bool, epochs: bool
 ) -> tuple[Float32[np.ndarray, "checkpoints features"], tuple[str, ...]]:
-    """Write factors and epoch as numbers, and what each column states outright."""
+    """Write factors and epoch as numbers, and what each column states outright.
+
+    Raises:
+        BadInput: no factor is known of all members.
+    """
     parts: list[np.ndarray] = []
     answers: list[str] = []
     train = data.rows("train")
     for column, values in list_factors(data.table, train, factors, epochs):
         parts.append(values)
         answers += [column] * values.shape[1]
+    if not parts:
+        raise BadInput("features factors: no factor is known of all members, wanted these features left out")
     return np.concatenate(parts, axis=1).astype(np.float32), tuple(answers)
 
 
@@ -135,13 +150,15 @@ def list_factors(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each factor as columns: words one-hot, numbers as they are or as logarithms, the epoch both ways.
 
-    The one-hot epoch lets a linear probe follow any mean learning curve.
+    A factor that is not known of all checkpoints, as in foreign zoos, is left out. The one-hot epoch lets a linear
+    probe follow any mean learning curve.
     """
+    known = set(table.columns[table.notna().all()])
     for name in WORD_FACTORS if factors else ():
-        if name in table:
+        if name in known:
             yield name, mark_values(table[name].to_numpy(), train)
     for name in NUMBER_FACTORS if factors else ():
-        if name in table:
+        if name in known:
             yield name, read_number(table, name)[:, None]
     if epochs:
         epoch = table["epoch"].to_numpy()

@@ -72,6 +72,7 @@ LEARNED = ("embedding",)
 FEATURES = {
     "embedding": "embedding (summary)",
     "embedding_tokens": "embedding (all tokens)",
+    "untrained_encoder": "untrained encoder",
     "weights": "raw weights W",
     "last_layer": "last layer's weights",
     "statistics_14": "statistics s(W), 14 a layer",

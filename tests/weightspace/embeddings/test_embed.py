@@ -11,7 +11,14 @@ from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
 CONFIG = EmbeddingsConfig(
-    weights="w", hyperrep="h", summary="latents", halo=2, networks_at_once=5, reconstruction_baseline=True, device="cpu"
+    weights="w",
+    hyperrep="h",
+    summary="latents",
+    halo=2,
+    networks_at_once=5,
+    reconstruction_baseline=True,
+    untrained_baseline=True,
+    device="cpu",
 )
 DIVERGED = [4, 30]
 
@@ -31,7 +38,7 @@ def hyperrep():
 
 @pytest.fixture(scope="module")
 def embedded(data, hyperrep):
-    return embed_checkpoints(data, hyperrep, CONFIG)
+    return embed_checkpoints(data, hyperrep, None, CONFIG)
 
 
 def test_table_is_that_of_the_weight_data_without_diverged_rows(data, embedded):
@@ -50,6 +57,13 @@ def test_each_row_is_the_embedding_of_its_checkpoint(data, hyperrep, embedded):
         assert table["split"][source] == key["split"]
         latents = hyperrep.encode(torch.from_numpy(data.checkpoints.weights[source : source + 1]), CONFIG.halo)
         np.testing.assert_allclose(embeddings.tokens[row], latents[0].numpy(), atol=1e-5, rtol=1e-4)
+
+
+def test_untrained_summary_is_that_of_the_untrained_model(data, hyperrep, embedded):
+    embeddings, _ = embed_checkpoints(data, build_untrained(seed=2), hyperrep, CONFIG)
+    np.testing.assert_allclose(embeddings.untrained, embedded[0].summary, atol=1e-5)
+    assert not np.allclose(embeddings.summary, embedded[0].summary, atol=1e-3)
+    assert embedded[0].untrained is None
 
 
 def test_summary_is_of_the_same_row(hyperrep, embedded):
@@ -81,7 +95,7 @@ def test_error_column_is_that_of_the_reconstruction(data, hyperrep, embedded):
 
 
 def test_baseline_is_left_out_where_not_wanted(data, hyperrep):
-    _, errors = embed_checkpoints(data, hyperrep, CONFIG.model_copy(update={"reconstruction_baseline": False}))
+    _, errors = embed_checkpoints(data, hyperrep, None, CONFIG.model_copy(update={"reconstruction_baseline": False}))
     assert set(errors["method"]) == {"hyperrep"}
 
 
@@ -91,7 +105,7 @@ def test_baseline_learns_from_train_members_only(data, hyperrep, embedded):
     weights[val] = 3.0
     kept = data.checkpoints
     other = WeightData(Checkpoints(kept.layout, kept.table, weights, kept.about), data.statistics, data.reference)
-    _, changed = embed_checkpoints(other, hyperrep, CONFIG)
+    _, changed = embed_checkpoints(other, hyperrep, None, CONFIG)
     before, after = (
         e[e["split"] != "val"].set_index(["member", "epoch", "method", "layer"]) for e in (embedded[1], changed)
     )
@@ -103,21 +117,21 @@ def test_another_layout_is_refused(data, hyperrep):
     kept = data.checkpoints
     other = Checkpoints(Layout(places=places), kept.table, kept.weights, kept.about)
     with pytest.raises(BadInput, match="weights/w: got networks"):
-        embed_checkpoints(WeightData(other, data.statistics, data.reference), hyperrep, CONFIG)
+        embed_checkpoints(WeightData(other, data.statistics, data.reference), hyperrep, None, CONFIG)
 
 
 def test_weights_that_are_not_finite_are_refused_unless_diverged(hyperrep):
     data = make_data(8)
     data.checkpoints.weights[3, 3] = np.nan
     with pytest.raises(BadInput, match="not finite"):
-        embed_checkpoints(data, hyperrep, CONFIG)
+        embed_checkpoints(data, hyperrep, None, CONFIG)
 
 
 def test_halo_too_wide_is_refused(data, hyperrep):
     with pytest.raises(BadInput, match="halo: got 9"):
-        embed_checkpoints(data, hyperrep, CONFIG.model_copy(update={"halo": 9}))
+        embed_checkpoints(data, hyperrep, None, CONFIG.model_copy(update={"halo": 9}))
 
 
 def test_model_of_another_seed_embeds_otherwise(data, embedded):
     other = build_untrained(make_config(training={"seed": 5}))
-    assert not np.allclose(embed_checkpoints(data, other, CONFIG)[0].tokens, embedded[0].tokens, atol=1e-3)
+    assert not np.allclose(embed_checkpoints(data, other, None, CONFIG)[0].tokens, embedded[0].tokens, atol=1e-3)

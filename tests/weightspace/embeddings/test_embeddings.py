@@ -28,7 +28,8 @@ TABLE = pd.DataFrame(
 def embeddings():
     generator = np.random.default_rng(0)
     summary = generator.standard_normal((4, 6)).astype(np.float32)
-    return Embeddings(TABLE, summary, generator.standard_normal((4, 5, 3)).astype(np.float32))
+    tokens = generator.standard_normal((4, 5, 3)).astype(np.float32)
+    return Embeddings(TABLE, summary, tokens, untrained=-summary)
 
 
 def test_round_trip_is_exact(embeddings, tmp_path):
@@ -37,6 +38,7 @@ def test_round_trip_is_exact(embeddings, tmp_path):
     assert read.table.equals(embeddings.table)
     assert np.array_equal(read.summary, embeddings.summary)
     assert np.array_equal(read.tokens, embeddings.tokens)
+    assert np.array_equal(read.untrained, embeddings.untrained)
 
 
 def test_any_reader_of_parquet_finds_a_row_of_numbers_a_checkpoint(embeddings, tmp_path):

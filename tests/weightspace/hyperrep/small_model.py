@@ -67,12 +67,12 @@ def with_weights(data: WeightData, weights: torch.Tensor) -> WeightData:
     return WeightData(changed, data.statistics, data.reference)
 
 
-def build_untrained(config: HyperrepConfig | None = None, data: WeightData | None = None) -> Hyperrep:
+def build_untrained(config: HyperrepConfig | None = None, data: WeightData | None = None, seed: int = 1) -> Hyperrep:
     """Build a model as it is before its first step, with parameters large enough that every part matters."""
     data = data or make_data()
     config = config or make_config()
     run = prepare_run(data, config, CPU)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in run.model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))

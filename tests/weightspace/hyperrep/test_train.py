@@ -36,10 +36,10 @@ def kill_at(monkeypatch, step):
 
 
 def assert_same(one, other):
-    (first, first_history), (second, second_history) = one, other
-    assert first_history.equals(second_history)
-    for name, value in first.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert one.history.equals(other.history)
+    for kept in ("hyperrep", "untrained"):
+        first, second = (getattr(trained, kept).model.state_dict() for trained in (one, other))
+        assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 # Killed before the first state, between two, right after one.
@@ -82,10 +82,16 @@ def test_kill_while_the_state_is_written_leaves_the_old_one(data, whole, tmp_pat
 
 
 def test_seed_decides_the_model(data):
-    one, other = (
-        train_hyperrep(data, make_config(training={"steps": 2, "seed": seed}), None, CPU)[0] for seed in (0, 1)
-    )
-    assert not torch.equal(one.model.to_latent.weight, other.model.to_latent.weight)
+    one, other = (train_hyperrep(data, make_config(training={"steps": 2, "seed": seed}), None, CPU) for seed in (0, 1))
+    weights = [trained.hyperrep.model.to_latent.weight for trained in (one, other)]
+    assert not torch.equal(*weights)
+
+
+def test_the_untrained_model_is_the_one_before_the_first_step(data, whole):
+    before = prepare_run(data, make_config(), CPU).model.state_dict()
+    untrained, learned = (one.model.state_dict() for one in (whole.untrained, whole.hyperrep))
+    assert all(torch.equal(value, before[name]) for name, value in untrained.items())
+    assert not all(torch.equal(value, before[name]) for name, value in learned.items())
 
 
 @pytest.mark.parametrize("linear_path", ["none", "random"])
@@ -96,14 +102,15 @@ def test_training_lowers_validation_loss(data, linear_path):
         training={"steps": 40, "validate_every": 20, "lr": 1e-2},
     )
     before = validate(prepare_run(data, config, CPU))
-    _, history = train_hyperrep(data, config, None, CPU)
+    history = train_hyperrep(data, config, None, CPU).history
     assert history["val_loss"].iloc[-1] < 0.95 * float(before[0])
     assert history["val_reconstruction"].iloc[-1] < 0.95 * float(before[1])
 
 
 def test_the_model_kept_is_the_best_on_validation(data):
     config = make_config(training={"lr": 0.3, "clip": 100.0, "validate_every": 1, "warmup": 0.9})
-    hyperrep, history = train_hyperrep(data, config, None, CPU)
+    trained = train_hyperrep(data, config, None, CPU)
+    hyperrep, history = trained.hyperrep, trained.history
     best = history["val_reconstruction"].min()
     assert history["val_reconstruction"].iloc[-1] > best
     run = prepare_run(data, config, CPU)
@@ -113,12 +120,13 @@ def test_the_model_kept_is_the_best_on_validation(data):
 
 def test_training_stops_when_validation_does_not_improve(data, monkeypatch):
     monkeypatch.setattr(train_module, "validate", lambda run: torch.ones(3))
-    _, history = train_hyperrep(data, make_config(training={"validate_every": 1, "patience": 3}), None, CPU)
+    config = make_config(training={"validate_every": 1, "patience": 3})
+    history = train_hyperrep(data, config, None, CPU).history
     assert history["step"].tolist() == [1, 2, 3, 4]
 
 
 def test_history_counts_steps_and_epochs(data):
-    _, history = train_hyperrep(data, make_config(training={"steps": 7}), None, CPU)
+    history = train_hyperrep(data, make_config(training={"steps": 7}), None, CPU).history
     assert history["step"].tolist() == [3, 6, 7]
     assert history["epoch"].tolist() == pytest.approx([3 * 8 / 36, 6 * 8 / 36, 7 * 8 / 36])
     assert {f"{split}_{term}" for split in ("train", "val") for term in train_module.TERMS} < set(history)

@@ -119,7 +119,7 @@ def test_diverged_checkpoints_do_not_count():
     data = replace(data, checkpoints=replace(data.checkpoints, weights=weights))
     kept = np.flatnonzero(~diverged)
     embeddings = Embeddings(
-        EMBEDDINGS.table.iloc[kept].reset_index(drop=True), EMBEDDINGS.summary[kept], EMBEDDINGS.tokens[kept]
+        EMBEDDINGS.table.iloc[kept].reset_index(drop=True), EMBEDDINGS.summary[kept], EMBEDDINGS.tokens[kept], None
     )
     tables = run_probes(make_config(features=["weights", "embedding"]), data, embeddings)
     assert set(tables.scores.loc[tables.scores["split"] == "train", "num_checkpoints"]) == {40 * 2}
@@ -141,11 +141,45 @@ def test_sets_wider_than_the_bound_are_not_boosted():
 def test_every_set_of_features_is_scored_and_a_second_run_agrees():
     features = ["embedding", "embedding_tokens", "weights", "last_layer", "statistics_14", "statistics_7"]
     features += ["statistics_pooled", "factors", "epoch_only", "factors_epoch"]
+    features += ["untrained_encoder"]
     config = make_config(features=features)
-    one, again = (run_probes(config, DATA, EMBEDDINGS) for _ in range(2))
+    embeddings = replace(EMBEDDINGS, untrained=-EMBEDDINGS.summary)
+    one, again = (run_probes(config, DATA, embeddings) for _ in range(2))
     assert set(one.scores["features"]) == {*features, "majority"}
     pd.testing.assert_frame_equal(one.scores, again.scores)
     pd.testing.assert_frame_equal(one.predictions, again.predictions)
+
+
+def test_untrained_encoder_has_to_be_among_the_embeddings():
+    with pytest.raises(BadInput, match="wanted `untrained_baseline: true` in embeddings e"):
+        run_probes(make_config(features=["untrained_encoder"]), DATA, EMBEDDINGS)
+
+
+@pytest.mark.parametrize("scaling", ["none", "standard", "ranks"])
+def test_a_constant_epoch_predicts_no_better_than_the_mean(scaling):
+    one_epoch = DATA.checkpoints.select((TABLE["epoch"] == 1).to_numpy())
+    config = make_config(features=["epoch_only", "weights"], ridge={"scaling": scaling, "penalties": [1.0]})
+    tables = run_probes(config, replace(DATA, checkpoints=one_epoch), EMBEDDINGS)
+    scores = tables.scores[(tables.scores["features"] == "epoch_only") & (tables.scores["measure"] == "r2")]
+    assert (scores["value"] <= 1e-6).all()
+
+
+def test_a_factor_that_is_not_known_of_all_is_left_out():
+    table = TABLE.assign(init=None, lr=TABLE["lr"].where(TABLE["member"] != TABLE["member"].iloc[0]))
+    known = TABLE.drop(columns=["init", "lr"])
+    config = make_config(features=["factors"], targets=["test_accuracy"])
+    one, other = (
+        run_probes(config, replace(DATA, checkpoints=replace(DATA.checkpoints, table=t)), EMBEDDINGS)
+        for t in (table, known)
+    )
+    pd.testing.assert_frame_equal(one.scores, other.scores)
+
+
+def test_features_of_nothing_known_are_refused():
+    table = TABLE[["member", "epoch", "split", "diverged", "test_accuracy"]]
+    data = replace(DATA, checkpoints=replace(DATA.checkpoints, table=table))
+    with pytest.raises(BadInput, match="features factors: no factor is known of all members"):
+        run_probes(make_config(features=["factors"], targets=["test_accuracy"]), data, EMBEDDINGS)
 
 
 def test_a_target_unknown_to_the_data_is_named():

@@ -77,7 +77,7 @@ def build_weight_data(members: int = 24) -> WeightData:
 
 def build_embeddings(data: WeightData) -> Embeddings:
     tokens = TOKENIZER.tokenize(torch.from_numpy(data.checkpoints.weights)).numpy()
-    return Embeddings(data.checkpoints.table, tokens.mean(1), tokens)
+    return Embeddings(data.checkpoints.table, tokens.mean(1), tokens, None)
 
 
 def decode(latents: torch.Tensor) -> torch.Tensor:
