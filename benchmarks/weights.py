@@ -21,7 +21,7 @@ from weightspace.images.config import CountSplit, Digits, ImagesConfig, TrainSta
 from weightspace.images.image_set import prepare_images
 from weightspace.layout import Layout
 from weightspace.networks import build_cnn_s, build_layout
-from weightspace.store import Checkpoints, list_parts, read_weights, write_parts
+from weightspace.store import Checkpoints, find_weights, list_parts, write_part, write_parts
 from weightspace.tokens.views import make_view
 from weightspace.weights.align import match_weights
 from weightspace.weights.permute import draw_permutations, permute_weights
@@ -35,6 +35,10 @@ REPEATS = 9
 FILES = 1000
 """Checkpoints that are also written one file each; the time for all is theirs in proportion."""
 VIEWS = 256
+ENCODINGS = [(level, split) for level in (None, 1, 3, 9) for split in (False, True)]
+"""Ways to store weights: level of zstd, None for no compression, and whether bytes of one place lie together."""
+ENCODED = 250
+"""Members that are stored in each of these ways."""
 SEED = 0
 CPU = torch.device("cpu")
 
@@ -47,12 +51,15 @@ def measure() -> dict[str, float]:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         figures |= measure_store(layout, weights, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        encodings = measure_encodings(layout, weights[:ENCODED], Path(folder))
     figures["views_per_s"] = measure_views(layout, weights[:, -1])
     figures["align_1000_s"] = time_best(lambda: match_weights(layout, weights[:, -1], trained[0, -1], SEED), 3)
     figures["align_recovered"] = measure_recovery(layout, trained[:, -1])
     print(f"{len(weights)} members x {weights.shape[1]} epochs of CNN-s, {torch.get_num_threads()} threads")
     for name, value in figures.items():
         print(f"{name:18} {value:12,.4g}")
+    print(encodings.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     return figures
 
 
@@ -114,6 +121,22 @@ def measure_store(
     layout: Layout, weights: Float32[Tensor, "members checkpoints weights"], folder: Path
 ) -> dict[str, float]:
     """Write the members as Parquet, and read the weights into one tensor in three ways, in turn."""
+    checkpoints = lay_out(layout, weights)
+    write_parts(folder, checkpoints)
+    write_files(layout, weights, folder)
+    parts, floor = list_parts(folder), checkpoints.weights.nbytes
+    bare, ours = time_reads(parts, layout.num_weights, REPEATS)
+    files = time_best(lambda: read_files(layout, folder), 3) * len(checkpoints.table) / FILES
+    return {
+        "read_over_pyarrow": bare / ours,
+        "read_gb_per_s": floor / 1e9 / ours,
+        "bytes_over_floor": sum(part.stat().st_size for part in parts) / floor,
+        "load_over_files": files / ours,
+    }
+
+
+def lay_out(layout: Layout, weights: Float32[Tensor, "members checkpoints weights"]) -> Checkpoints:
+    """Lay members out as the rows of a table."""
     members, checkpoints, num_weights = weights.shape
     table = pd.DataFrame(
         {
@@ -121,22 +144,53 @@ def measure_store(
             "epoch": np.tile(np.arange(checkpoints), members),
         }
     )
-    flat = weights.reshape(-1, num_weights).numpy()
-    write_parts(folder, Checkpoints(layout, table, flat))
-    write_files(layout, weights, folder)
-    parts, rows = list_parts(folder), np.arange(len(flat))
+    return Checkpoints(layout, table, weights.reshape(-1, num_weights).numpy())
+
+
+def time_reads(parts: list[Path], num_weights: int, repeats: int) -> tuple[float, float]:
+    """Return the shortest time in seconds of pyarrow's reader, and of ours, which ends with one tensor; in turn."""
     bare: list[float] = []
     ours: list[float] = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         bare.append(time_best(lambda: pq.read_table(parts, columns=["weights"]), 1))
-        ours.append(time_best(lambda: torch.from_numpy(read_weights(parts, num_weights, rows)), 1))
-    files = time_best(lambda: read_files(layout, folder), 3) * len(flat) / FILES
-    return {
-        "read_over_pyarrow": min(bare) / min(ours),
-        "read_gb_per_s": flat.nbytes / 1e9 / min(ours),
-        "bytes_over_floor": sum(part.stat().st_size for part in parts) / flat.nbytes,
-        "load_over_files": files / min(ours),
-    }
+        ours.append(time_best(lambda: read_tensor(parts, num_weights), 1))
+    return min(bare), min(ours)
+
+
+def read_tensor(parts: list[Path], num_weights: int) -> Float32[Tensor, "checkpoints weights"]:
+    """Read all weights."""
+    stored = find_weights(parts, num_weights)
+    return torch.from_numpy(stored.read(np.arange(stored.num_rows)))
+
+
+def measure_encodings(
+    layout: Layout, weights: Float32[Tensor, "members checkpoints weights"], folder: Path
+) -> pd.DataFrame:
+    """Store some of the members in other ways, in row groups of one size, and read them."""
+    ours, ragged = folder / "ours.parquet", folder / "ragged.parquet"
+    checkpoints = lay_out(layout, weights)
+    write_part(ours, checkpoints)
+    write_part(ragged, checkpoints, ragged=True)
+    paths = {"as we store it": ours, "as we store it beside other layouts": ragged}
+    table, rows = pq.read_table(ours), pq.read_metadata(ours).row_group(0).num_rows
+    for level, split in ENCODINGS:
+        name = ("plain" if level is None else f"zstd {level}") + (", byte-stream-split" if split else "")
+        pq.write_table(
+            table,
+            path := folder / f"{level}-{split}.parquet",
+            row_group_size=rows,
+            compression="none" if level is None else "zstd",
+            compression_level=level,
+            use_dictionary=False,
+            use_byte_stream_split=["weights.list.element"] if split else False,  # pyright: ignore[reportArgumentType]
+        )
+        paths[name] = path
+    found = []
+    for name, path in paths.items():
+        bare, ours_s = time_reads([path], layout.num_weights, REPEATS)
+        floor = checkpoints.weights.nbytes
+        found.append((name, path.stat().st_size / floor, floor / 1e9 / ours_s, bare / ours_s))
+    return pd.DataFrame(found, columns=["storage", "bytes_over_floor", "read_gb_per_s", "read_over_pyarrow"])
 
 
 def write_files(layout: Layout, weights: Float32[Tensor, "members checkpoints weights"], folder: Path) -> None:

@@ -1,11 +1,12 @@
 """Say where each tensor of a network lies in its flat weight vector, and which axes may be permuted together."""
 
+import itertools
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from weightspace.config import Config
@@ -66,9 +67,21 @@ class Layout(Config):
                     sizes.setdefault(name, length)
         return sizes
 
+    @cached_property
+    def layers(self) -> tuple[tuple[Place, ...], ...]:
+        """The tensors of each layer: the weight first, then the bias, then buffers."""
+        grouped = itertools.groupby(self.places, key=lambda place: place.layer)
+        layers = tuple(tuple(places) for _, places in grouped)
+        assert all(places[0].layer == number for number, places in enumerate(layers)), "layers are not in order"
+        return layers
+
     def layer_places(self, layer: int) -> tuple[Place, ...]:
-        """Return the tensors of one layer: the weight first, then the bias."""
-        return tuple(place for place in self.places if place.layer == layer)
+        """Return the tensors of one layer: the weight first, then the bias, then buffers."""
+        return self.layers[layer]
+
+    def carriers(self, name: str) -> tuple[Place, ...]:
+        """Return the tensors that a permutation moves."""
+        return tuple(place for place in self.places if name in place.axes)
 
     def layer_name(self, layer: int) -> str:
         """Name a layer by the common stem of its tensors: `conv1`."""
@@ -78,6 +91,17 @@ class Layout(Config):
         """Return where one layer lies in the weight vector."""
         places = self.layer_places(layer)
         return slice(places[0].offset, places[-1].stop)
+
+    @property
+    def has_buffers(self) -> bool:
+        """Tell whether any number of the weight vector is not trained."""
+        return not all(place.trained for place in self.places)
+
+    def mask_trained(self, device: torch.device) -> Bool[Tensor, " weights"]:
+        """Tell the numbers that are trained (True) from running statistics."""
+        sizes = torch.tensor([place.size for place in self.places], device=device)
+        trained = torch.tensor([place.trained for place in self.places], device=device)
+        return trained.repeat_interleave(sizes)
 
     def split(self, weights: Float[Tensor, "*checkpoints weights"]) -> dict[str, Tensor]:
         """View the last axis as the named tensors, each of shape `[*checkpoints, *shape]`."""

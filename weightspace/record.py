@@ -4,9 +4,11 @@ An output is a folder. Its `_record.json` says what made it, and the SHA-256 of 
 tell an altered or truncated file from a whole one. Nothing in it depends on the clock: same inputs, same bytes.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from safetensors import SafetensorError
 
 from weightspace.config import BadInput, Config
 
 RECORD_NAME = "_record.json"
 """The underscore hides it from readers of the folder as a Parquet table."""
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with when there is no room: on the disk, in a quota, for so large a file."""
 LIBRARIES = ("weightspace", "torch", "numpy", "pyarrow", "pandas", "scikit-learn", "numba")
 
 
@@ -120,18 +125,39 @@ def replace_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the target's place when the block ends well, and vanishes when it does not.
 
     The folder stands beside the target until then, so an output is either the old one or the new one, never half.
+
+    Raises:
+        BadInput: the disk is full.
     """
     remove_leftovers(target)
     scratch, old = (target.with_name(f".{target.name}.{os.getpid()}{end}") for end in ("", ".old"))
-    scratch.mkdir(parents=True)
     try:
-        yield scratch
-        if target.exists():
-            target.rename(old)
-        scratch.rename(target)
+        with name_full_disk(target):
+            scratch.mkdir(parents=True)
+            yield scratch
+            if target.exists():
+                target.rename(old)
+            scratch.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def name_full_disk(target: Path) -> Iterator[None]:
+    """Turn a write that failed for want of room into one line that names the output it was for."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # safetensors gives the number of an error in its text only.
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if number not in FULL_DISK:
+            raise
+        why = os.strerror(number)
+        raise BadInput(
+            f"{target}: the disk is full ({why}); nothing new was kept there, and what was there before is whole"
+        ) from error
 
 
 def remove_leftovers(target: Path) -> None:

@@ -56,6 +56,27 @@ def test_permutation_of_a_flattened_axis_has_the_size_of_its_channels():
     assert Layout(places=(weight, after)).permutation_sizes == {"p0": 4}
 
 
+def test_running_statistics_are_told_from_what_is_trained():
+    norm = {"kind": "norm", "layer": 0, "shape": (2,), "axes": ("p0",)}
+    places = (
+        Place(name="a.weight", offset=0, **norm),
+        Place(name="a.running_mean", offset=2, trained=False, **norm),
+    )
+    layout = Layout(places=places)
+    assert layout.has_buffers
+    assert layout.mask_trained(torch.device("cpu")).tolist() == [True, True, False, False]
+    assert not build_layout(build_cnn_s()).has_buffers
+    assert layout.carriers("p0") == places
+
+
+def test_layouts_that_were_used_are_still_alike():
+    used = build_layout(build_cnn_s())
+    assert used.layer_places(1) == used.layers[1]
+    assert used.permutation_sizes
+    assert used == build_layout(build_cnn_s())
+    assert hash(used) == hash(build_layout(build_cnn_s()))
+
+
 def test_layout_survives_json():
     layout = build_layout(build_cnn_s())
     assert Layout.model_validate_json(layout.model_dump_json()) == layout

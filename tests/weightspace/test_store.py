@@ -1,20 +1,22 @@
-import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
 from weightspace import store
-from weightspace.config import BadInput, Config
+from weightspace.config import BadInput
 from weightspace.networks import Architecture, Block, build_layout
-from weightspace.record import RECORD_NAME, read_record, replace_folder, write_record
 from weightspace.store import (
     Checkpoints,
     iterate_parts,
+    list_layouts,
     list_parts,
+    name_layout,
     name_part,
     read_checkpoints,
     read_part,
@@ -27,14 +29,11 @@ from weightspace.store import (
 TINY = Architecture(
     name="tiny", channels=1, height=2, width=2, blocks=(Block(kind="linear", features=3, activate=False),)
 )
-LAYOUT = build_layout(TINY)
+WIDE = TINY.model_copy(update={"name": "wide", "width": 3})
+LAYOUT, WIDE_LAYOUT = build_layout(TINY), build_layout(WIDE)
 
 
-class Recipe(Config):
-    value: int
-
-
-def make_checkpoints(members=4, epochs=3, first=0):
+def make_checkpoints(members=4, epochs=3, first=0, layout=LAYOUT):
     rows = members * epochs
     table = pd.DataFrame(
         {
@@ -44,8 +43,9 @@ def make_checkpoints(members=4, epochs=3, first=0):
             "diverged": np.arange(rows) % 5 == 4,
         }
     )
-    weights = np.random.default_rng(first).normal(size=(rows, LAYOUT.num_weights)).astype(np.float32)
-    return Checkpoints(LAYOUT, table, weights, {"architecture": TINY.model_dump(mode="json")})
+    weights = np.random.default_rng(first).normal(size=(rows, layout.num_weights)).astype(np.float32)
+    architecture = TINY if layout == LAYOUT else WIDE
+    return Checkpoints(layout, table, weights, {"architecture": architecture.model_dump(mode="json")})
 
 
 @pytest.fixture
@@ -59,13 +59,17 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def recorded(folder):
-    write_record(folder, "zoo", "made_up", Recipe(value=1), {})
-    return folder
+def ragged(tmp_path):
+    """Three parts of 12 rows in row groups of at most 5 rows, the second of another layout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "GROUP_BYTES", 5 * 4 * LAYOUT.num_weights)
+        for number, layout in enumerate((LAYOUT, WIDE_LAYOUT, LAYOUT)):
+            write_part(tmp_path / name_part(number), make_checkpoints(first=4 * number, layout=layout), ragged=True)
+    return tmp_path
 
 
-def join_parts():
-    parts = [make_checkpoints(first=first) for first in (0, 4)]
+def join_parts(firsts=(0, 4)):
+    parts = [make_checkpoints(first=first) for first in firsts]
     return pd.concat([p.table for p in parts], ignore_index=True), np.concatenate([p.weights for p in parts])
 
 
@@ -124,11 +128,69 @@ def test_no_checkpoints_are_no_error(tmp_path):
     assert read_checkpoints(tmp_path).weights.shape == (0, LAYOUT.num_weights)
 
 
-def test_pandas_reads_the_folder_with_nothing_of_ours(recorded):
+def test_pandas_reads_the_folder_with_nothing_of_ours(folder):
     table, weights = join_parts()
-    found = pd.read_parquet(recorded)
+    (folder / "_record.json").write_text("{}")
+    found = pd.read_parquet(folder)
     assert np.array_equal(np.stack(found.pop("weights").to_list()), weights)
     pd.testing.assert_frame_equal(found, table)
+
+
+def test_layouts_of_a_ragged_folder_are_listed_with_their_parts(ragged):
+    parts = list_parts(ragged)
+    assert list_layouts(ragged) == {"tiny": [parts[0], parts[2]], "wide": [parts[1]]}
+
+
+def test_layouts_are_named_by_the_network_first():
+    assert name_layout({"network": "a", "architecture": {"name": "b"}}) == "a"
+    assert name_layout({"architecture": {"name": "b"}}) == "b"
+
+
+def test_one_layout_of_a_ragged_folder_comes_back_to_the_bit(ragged):
+    table, weights = join_parts((0, 8))
+    found = read_checkpoints(ragged, layout="tiny")
+    pd.testing.assert_frame_equal(found.table, table.assign(layout="tiny"))
+    assert np.array_equal(found.weights, weights)
+    assert (found.layout, found.about["network"]) == (LAYOUT, "tiny")
+    assert read_table(ragged, "wide")[0] == WIDE_LAYOUT
+    assert np.array_equal(read_rows(ragged, np.array([20, 3]), "tiny"), weights[[20, 3]])
+
+
+def test_filter_reads_some_rows_of_a_ragged_folder(ragged):
+    weights = join_parts((0, 8))[1]
+    found = read_checkpoints(ragged, pc.field("member") == "m00009", "tiny")
+    assert np.array_equal(found.weights, weights[15:18])
+
+
+def test_parts_of_a_ragged_folder_come_with_their_own_layout(ragged):
+    assert [(first, part.layout) for first, part in iterate_parts(ragged)] == [
+        (0, LAYOUT),
+        (12, WIDE_LAYOUT),
+        (24, LAYOUT),
+    ]
+    assert [first for first, _ in iterate_parts(ragged, "tiny")] == [0, 12]
+
+
+@pytest.mark.parametrize("read", [read_checkpoints, read_table])
+def test_ragged_folder_asks_for_a_layout(ragged, read):
+    with pytest.raises(BadInput, match="several layouts, wanted one of them named: tiny, wide"):
+        read(ragged)
+    with pytest.raises(BadInput, match="got the layout 'x', wanted one of tiny, wide"):
+        read(ragged, layout="x")
+
+
+def test_pandas_reads_a_ragged_folder_as_one_table(ragged):
+    found = pd.read_parquet(ragged)
+    assert found["layout"].tolist() == ["tiny"] * 12 + ["wide"] * 12 + ["tiny"] * 12
+    expected = make_checkpoints(first=4, layout=WIDE_LAYOUT)
+    assert np.array_equal(np.stack(found["weights"].to_list()[12:24]), expected.weights)
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("folder", 24), ("ragged", 36)])
+def test_pyarrow_reads_the_folder_as_one_data_set(kind, rows, request):
+    dataset = pads.dataset(request.getfixturevalue(kind))
+    assert dataset.count_rows() == rows
+    assert dataset.to_table(filter=pc.field("member") == "m00005").num_rows == 3
 
 
 def test_row_groups_know_the_range_of_their_columns(folder):
@@ -174,11 +236,9 @@ def test_parquet_of_something_else_is_named(folder):
         read_checkpoints(folder)
 
 
-def test_parts_of_two_architectures_are_refused(folder):
-    other = TINY.model_copy(update={"width": 3})
-    layout = build_layout(other)
-    table = make_checkpoints().table
-    write_part(folder / name_part(2), Checkpoints(layout, table, np.zeros((12, layout.num_weights), np.float32)))
+def test_parts_of_two_layouts_under_one_name_are_refused(folder):
+    part = make_checkpoints(layout=WIDE_LAYOUT)
+    write_part(folder / name_part(2), replace(part, about=make_checkpoints().about))
     with pytest.raises(BadInput, match=r"part-00002\.parquet: its layout is not that of part-00000\.parquet"):
         read_checkpoints(folder)
 
@@ -191,93 +251,53 @@ def test_parts_with_other_columns_are_refused(folder):
         read_checkpoints(folder)
 
 
+def rewrite(part, change):
+    """Change the table of a part as somebody else's writer would, and keep its metadata."""
+    table = pq.read_table(part)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), part)
+
+
+@pytest.mark.parametrize("column", ["member", "epoch", "diverged", "weights"])
+def test_missing_column_is_named(folder, column):
+    rewrite(list_parts(folder)[1], lambda table: table.drop_columns([column]))
+    with pytest.raises(BadInput, match=f"part-00001.parquet: has no column `{column}`, wanted checkpoints with member"):
+        read_checkpoints(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("epoch", pa.array([0.5] * 12), "column `epoch` holds double, wanted whole numbers"),
+        ("member", pa.array(range(12)), "column `member` holds int64, wanted words"),
+        ("diverged", pa.array(["no"] * 12), "column `diverged` holds string, wanted true or false"),
+        ("test_accuracy", pa.array(["0.5"] * 12), "column `test_accuracy` holds string, wanted numbers"),
+        ("epoch", pa.array([None] + [1] * 11), "column `epoch` is empty in 1 of 12 rows, wanted a value in each"),
+        ("weights", pa.array(range(12)), "column `weights` holds int64, wanted lists of float32"),
+        ("weights", pa.array([[0.0]] * 12, pa.list_(pa.float32(), 1)), "holds lists of 1, wanted 15, as its layout"),
+        ("weights", pa.array([[0.0]] * 12, pa.list_(pa.float32())), "a row has not 15 weights, wanted as many in each"),
+        ("weights", pa.array([None] * 12, pa.list_(pa.float32(), 15)), "a row has not 15 weights, wanted as many"),
+    ],
+)
+def test_column_that_holds_something_else_is_named(folder, column, values, message):
+    change = lambda table: table.set_column(table.schema.get_field_index(column), column, values)  # noqa: E731
+    rewrite(list_parts(folder)[0], change)
+    with pytest.raises(BadInput, match=rf"part-00000\.parquet: .*{message}"):
+        read_checkpoints(folder)
+
+
+def test_column_of_ones_own_may_hold_anything(folder):
+    for part in list_parts(folder):
+        rewrite(part, lambda table: table.append_column("note", pa.array([[1]] * 12)))
+    assert read_checkpoints(folder).table["note"].tolist() == [[1]] * 24
+
+
+def test_networks_that_are_no_checkpoints_need_no_epoch(tmp_path):
+    whole = make_checkpoints()
+    samples = replace(whole, table=whole.table.drop(columns=["epoch", "diverged"]))
+    write_part(tmp_path / "samples.parquet", samples)
+    pd.testing.assert_frame_equal(read_part(tmp_path / "samples.parquet").table, samples.table)
+
+
 def test_folder_without_parts_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"no part-\*\.parquet there"):
         read_checkpoints(tmp_path)
-
-
-def test_record_of_an_untouched_output_is_accepted(recorded):
-    record = read_record(recorded)
-    assert record.config == {"value": 1}
-    assert set(record.files) == {name_part(0), name_part(1)}
-
-
-def test_record_names_what_it_was_made_from(recorded, tmp_path):
-    (tmp_path / "next").mkdir()
-    made_from = read_record(recorded)
-    record = write_record(tmp_path / "next", "weights", "n", Recipe(value=2), {"zoo": made_from})
-    assert record.inputs == {"zoo/made_up": made_from.digest}
-
-
-def test_part_cut_short_is_named_by_the_record(recorded):
-    part = list_parts(recorded)[1]
-    size = part.stat().st_size
-    part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(BadInput, match=rf"part-00001\.parquet: {size - 1} bytes, wanted {size}"):
-        read_record(recorded)
-
-
-def test_one_altered_bit_is_noticed(recorded):
-    part = list_parts(recorded)[0]
-    content = bytearray(part.read_bytes())
-    content[100] ^= 1
-    part.write_bytes(content)
-    with pytest.raises(BadInput, match=r"part-00000\.parquet: its content is not what its record lists"):
-        read_record(recorded)
-
-
-def test_missing_part_is_named(recorded):
-    list_parts(recorded)[0].unlink()
-    with pytest.raises(BadInput, match=r"part-00000\.parquet: missing, though its record lists it"):
-        read_record(recorded)
-
-
-def test_output_without_a_record_is_not_finished(folder):
-    with pytest.raises(BadInput, match=f"no {RECORD_NAME} there"):
-        read_record(folder)
-
-
-def test_record_says_nothing_of_the_moment(recorded):
-    first = (recorded / RECORD_NAME).read_text()
-    write_record(recorded, "zoo", "made_up", Recipe(value=1), {})
-    assert (recorded / RECORD_NAME).read_text() == first
-    assert set(json.loads(first)) == {"stage", "name", "config", "inputs", "libraries", "device", "files"}
-
-
-def test_new_folder_takes_the_place_of_the_old(tmp_path):
-    target = tmp_path / "out"
-    for text in ("old", "new"):
-        with replace_folder(target) as folder:
-            (folder / text).write_text(text)
-    assert [path.name for path in target.iterdir()] == ["new"]
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_failure_leaves_the_old_folder_as_it_was(tmp_path):
-    target = tmp_path / "out"
-    with replace_folder(target) as folder:
-        (folder / "old").write_text("old")
-
-    def fail():
-        with replace_folder(target) as folder:
-            (folder / "half").write_text("half")
-            raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space"):
-        fail()
-    assert [path.name for path in target.iterdir()] == ["old"]
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_killed_writer_leaves_the_old_folder_and_the_next_one_clears_up(tmp_path):
-    target = tmp_path / "out"
-    with replace_folder(target) as folder:
-        (folder / "old").write_text("old")
-    half = tmp_path / ".out.999999999"  # no process has this number
-    half.mkdir()
-    (tmp_path / ".out.other.999999999").mkdir()
-    assert [path.name for path in target.iterdir()] == ["old"]
-    with replace_folder(target) as folder:
-        assert not half.exists()
-        (folder / "new").write_text("new")
-    assert {path.name for path in tmp_path.iterdir()} == {"out", ".out.other.999999999"}

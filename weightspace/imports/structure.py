@@ -1,6 +1,6 @@
 """Find the layout of a foreign network from the names and shapes of its tensors."""
 
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,23 +9,13 @@ import torch
 from jaxtyping import Float32
 
 from weightspace.config import BadInput, digest_value
+from weightspace.imports.layers import Layer, Shape, Wire, Wired, describe_misfit, group_layers, name_kind, stem_of
 from weightspace.imports.member import State, Wiring
-from weightspace.layout import Kind, Layout, Place
+from weightspace.imports.residual import find_prefix, looks_residual, wire_residual
+from weightspace.layout import Layout, Place
 from weightspace.networks import ARCHITECTURES, Architecture, build_layout
 
-BUFFERS = ("running_mean", "running_var")
-ORDER = ("weight", "bias", *BUFFERS)
-STEMS = {"conv": "conv", "linear": "fc", "norm": "norm"}
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Tensors that belong together: one module's, of one number of outputs."""
-
-    kind: Kind
-    names: tuple[str, ...]
-    shapes: tuple[Shape, ...]
+STEMS = {"conv": "conv", "linear": "fc", "norm": "norm", "buffer": "norm"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,7 @@ def find_structure(where: str, shapes: Mapping[str, Shape], wiring: Wiring) -> S
     """Find how named tensors make a network.
 
     Raises:
-        BadInput: a user vouches for a chain, and the shapes are none.
+        BadInput: a user vouches for a chain, and the names or shapes are none.
     """
     layers = list(group_layers(shapes))
     names = tuple(name for layer in layers for name in layer.names)
@@ -75,14 +65,34 @@ def find_structure(where: str, shapes: Mapping[str, Shape], wiring: Wiring) -> S
     known = find_known(flat)
     if known is not None:
         return Structure(known.name, build_layout(known), known, names, None)
-    axes, gap = wire_chain(layers)
-    if wiring == "chain" and gap is not None:
-        raise BadInput(f"{where}: {gap}, wanted a chain of layers, or `wiring: unknown`")
-    if wiring == "unknown" or (wiring == "by_name" and stem_of(names) != "module_list."):
-        gap = "which layer feeds which is not known"
-    places = tuple(place_layers(layers, None if gap else axes))
-    layout = Layout(places=places)
+    wired, gap = wire_layers(where, layers, wiring)
+    if gap is None:
+        names = tuple(name for layer, _ in wired for name in layer.names)
+    layout = Layout(places=tuple(place_layers(wired, list(name_layers(wired, gap)))))
     return Structure(f"net_{digest_value(layout)[:8]}", layout, None, names, gap)
+
+
+def wire_layers(where: str, layers: Sequence[Layer], wiring: Wiring) -> tuple[list[Wired], str | None]:
+    """Bring layers to the order in which they run and say which permutations they carry; none where there is a gap.
+
+    Raises:
+        BadInput: a user vouches for a chain, and the names or shapes are none.
+    """
+    wired: list[Wired] = []
+    gap: str | None = "which layer feeds which is not known"
+    if wiring == "chain":
+        if looks_residual(layers):
+            raise BadInput(
+                f"{where}: {layers[0].names[0]} and others have names of a residual network, wanted `wiring: by_name`"
+            )
+        wired, gap = wire_chain(layers)
+        if gap is not None:
+            raise BadInput(f"{where}: {gap}, wanted a chain of layers, or `wiring: unknown`")
+    elif wiring == "by_name" and looks_residual(layers):
+        wired, gap = wire_residual(layers)
+    elif wiring == "by_name" and stem_of([name for layer in layers for name in layer.names]) == "module_list.":
+        wired, gap = wire_chain(layers)
+    return ([(layer, Wire(None, None)) for layer in layers], gap) if gap else (wired, None)
 
 
 def find_known(shapes: Sequence[Shape]) -> Architecture | None:
@@ -96,99 +106,65 @@ def find_known(shapes: Sequence[Shape]) -> Architecture | None:
     return None
 
 
-def stem_of(names: Sequence[str]) -> str | None:
-    """Return what all names start with, if a number and a tensor's own name is all that follows."""
-    stems = [re.fullmatch(r"(.*?)\d+\.[^.]+", name) for name in names]
-    found = {match[1] for match in stems if match}
-    return found.pop() if all(stems) and len(found) == 1 else None
-
-
-def group_layers(shapes: Mapping[str, Shape]) -> Iterator[Layer]:
-    """Group tensors by module, in the order of the network: by number where the names differ in one, else as given."""
-    modules: dict[str, list[str]] = {}
-    for name in shapes:
-        modules.setdefault(name.rpartition(".")[0], []).append(name)
-    order = list(modules)
-    if stem_of(list(shapes)) is not None:
-        order.sort(key=lambda module: int(re.findall(r"\d+", module)[-1]))
-    for module in order:
-        names = sorted(modules[module], key=lambda name: rank_tensor(name.rpartition(".")[2]))
-        while names:
-            first = shapes[names[0]][0]
-            same = [name for name in names if shapes[name][0] == first]
-            kind = name_kind(same[0], shapes[same[0]])
-            yield Layer(kind, tuple(same), tuple(shapes[name] for name in same))
-            names = [name for name in names if name not in same]
-
-
-def rank_tensor(last: str) -> int:
-    """Order the tensors of a module."""
-    return ORDER.index(last) if last in ORDER else len(ORDER)
-
-
-def name_kind(name: str, shape: Shape) -> Kind:
-    """Tell what a tensor is from its name and shape."""
-    last = name.rpartition(".")[2]
-    if last in BUFFERS:
-        return "buffer"
-    if not last.endswith("weight"):
-        return "bias"
-    return {1: "norm", 2: "linear"}.get(len(shape), "conv")  # pyright: ignore[reportReturnType]
-
-
-def wire_chain(layers: Sequence[Layer]) -> tuple[list[str | None], str | None]:
+def wire_chain(layers: Sequence[Layer]) -> tuple[list[Wired], str | None]:
     """Name the permutation of each layer's outputs in a chain; or say where the shapes are none.
 
     A batch norm keeps the permutation of what it follows. A norm without running statistics may be a group norm, whose
     units cannot be permuted.
     """
-    weighty = [number for number, layer in enumerate(layers) if layer.kind in ("conv", "linear")]
-    axes: list[str | None] = []
-    width = 0
-    for number, layer in enumerate(layers):
-        shape = layer.shapes[0]
-        if any(name.endswith(BUFFERS) for name in layer.names) and shape[0] == width:
-            axes.append(axes[-1])
+    weighty = [layer for layer in layers if layer.kind in ("conv", "linear")]
+    wired: list[Wired] = []
+    before: Layer | None = None
+    incoming: str | None = None
+    for layer in layers:
+        if before is not None and layer.is_batch_norm and layer.num_outputs == before.num_outputs:
+            wired.append((layer, Wire(incoming, None)))
             continue
         if layer.kind not in ("conv", "linear"):
-            return (
-                [],
-                f"{layer.names[0]} of shape {shape} is neither convolution, linear layer nor batch norm after one",
-            )
-        spread = layer.kind == "linear" and layers[weighty[weighty.index(number) - 1]].kind == "conv"
-        fits = shape[1] % width == 0 if spread and width else shape[1] == width
-        if width and not fits:
-            return [], f"{layer.names[0]} takes {shape[1]} inputs, and what comes before gives {width}"
-        width = shape[0]
-        axes.append(None if number == weighty[-1] else f"p{weighty.index(number)}")
-    return axes, None
+            what = f"{layer.names[0]} of shape {layer.shapes[0]}"
+            return [], f"{what} is neither convolution, linear layer nor batch norm after one"
+        if before is not None and not feeds(before, layer):
+            return [], describe_misfit(layer, before.num_outputs)
+        outgoing = None if layer is weighty[-1] else f"p{weighty.index(layer)}"
+        wired.append((layer, Wire(outgoing, incoming)))
+        before, incoming = layer, outgoing
+    return wired, None
 
 
-def place_layers(layers: Sequence[Layer], outputs: Sequence[str | None] | None) -> Iterator[Place]:
-    """Place the tensors of all layers; named anew along a chain, as the source does elsewhere."""
+def feeds(before: Layer, layer: Layer) -> bool:
+    """Tell whether a layer can take what the one before gives; a linear layer also the pixels of each channel."""
+    num_inputs = layer.shapes[0][1]
+    if layer.kind == "linear" and before.kind == "conv":
+        return num_inputs % before.num_outputs == 0
+    return num_inputs == before.num_outputs
+
+
+def name_layers(wired: Sequence[Wired], gap: str | None) -> Iterator[str]:
+    """Name the layers: by kind and number along a chain, elsewhere as the source does, without what all names share."""
+    layers = [layer for layer, _ in wired]
+    if gap is not None or looks_residual(layers):
+        prefix = "" if gap is not None else find_prefix(layers)
+        yield from (layer.module.removeprefix(prefix) for layer in layers)
+        return
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        stem = STEMS[layer.kind]
+        counts[stem] += 1
+        yield f"{stem}{counts[stem]}"
+
+
+def place_layers(wired: Sequence[Wired], modules: Sequence[str]) -> Iterator[Place]:
+    """Place the tensors of all layers end to end, under the names of their modules."""
     offset = 0
-    counts = dict.fromkeys(STEMS.values(), 0)
-    incoming: str | None = None
-    for number, layer in enumerate(layers):
-        stem = STEMS["norm" if layer.kind == "buffer" else layer.kind] if outputs is not None else ""
-        counts[stem] = counts.get(stem, 0) + 1
-        outgoing = None if outputs is None else outputs[number]
+    for number, ((layer, wire), module) in enumerate(zip(wired, modules, strict=True)):
         for name, shape in zip(layer.names, layer.shapes, strict=True):
             kind = name_kind(name, shape)
-            into = (incoming,) if len(shape) > 1 else ()
-            axes = (outgoing, *into, *(None for _ in shape[2:]))
-            place = Place(
-                name=f"{stem}{counts[stem]}.{name.rpartition('.')[2]}" if outputs is not None else name,
-                kind=kind,
-                layer=number,
-                shape=shape,
-                offset=offset,
-                axes=axes,
-                trained=kind != "buffer",
-            )
+            axes = (wire.outgoing, wire.incoming, *(None for _ in shape[2:]))[: len(shape)]
+            tensor = f"{module}.{name.rpartition('.')[2]}".removeprefix(".")
+            trained = kind != "buffer"
+            place = Place(name=tensor, kind=kind, layer=number, shape=shape, offset=offset, axes=axes, trained=trained)
             yield place
             offset = place.stop
-        incoming = outgoing
 
 
 def describe_shapes(layout: Layout) -> str:

@@ -96,8 +96,13 @@ def run_with_halo(
 ) -> Float[Tensor, "num tokens d_out"]:
     """Run a function of one window over whole sequences, each token with its context.
 
+    Sequences may have any length from that of the window on; for a shorter network choose a window that fits it.
+
     Args:
         run: takes the windows and which tokens they are.
+
+    Raises:
+        BadInput: the window is longer than the sequence, or no longer than its own halo.
     """
     places = cover_with_halo(sequences.shape[1], window, halo)
     return torch.cat([run(sequences[:, p.tokens], p.tokens)[:, p.kept] for p in places], dim=1)

@@ -97,3 +97,34 @@ def permute_weights(
         fill_index(layout, {name: order[part] for name, order in permutations.items()}, here)
         torch.gather(weights[part], 1, here, out=out[part])
     return out
+
+
+def face_axis(place: Place, tensors: Float[Tensor, "*n numbers"], axis: int, size: int) -> Tensor:
+    """Lay a tensor, flat in its last axis, as rows of what each of `size` units holds along one of its axes."""
+    shaped = tensors.unflatten(-1, place.shape).movedim(axis - len(place.shape), tensors.ndim - 1)
+    return shaped.reshape(*tensors.shape[:-1], size, place.size // size)
+
+
+def permute_axis(place: Place, numbers: Float[Tensor, "num size"], axis: int, order: Int64[Tensor, "num _"]) -> Tensor:
+    """Permute one axis of a tensor that is flat in its last axis."""
+    shaped = numbers.unflatten(1, place.shape)
+    spread = expand_blocks(order, place.shape[axis])
+    index = spread.reshape(len(spread), *(length if i == axis else 1 for i, length in enumerate(place.shape)))
+    return shaped.gather(axis + 1, index.expand_as(shaped)).flatten(1)
+
+
+def permute_rows(
+    layout: Layout,
+    weights: Float[Tensor, "all_rows weights"],
+    rows: Int64[Tensor, " num"],
+    permutations: Mapping[str, Tensor],
+) -> None:
+    """Permute some rows where they are, row `rows[i]` by permutation `i`; tensors that do not move cost nothing."""
+    for place in layout.places:
+        moving = [(axis, name) for axis, name in enumerate(place.axes) if name in permutations]
+        if moving:
+            part = weights[rows, place.offset : place.stop]
+            for axis, name in moving:
+                assert name is not None
+                part = permute_axis(place, part, axis, permutations[name])
+            weights[rows, place.offset : place.stop] = part

@@ -1,163 +1,188 @@
-"""Make a weight data set from a zoo, one part at a time."""
+"""Make a weight data set from zoos, one part at a time."""
 
+import itertools
 import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
-from weightspace.store import (
-    Checkpoints,
-    iterate_parts,
-    list_parts,
-    name_part,
-    read_part,
-    read_rows,
-    read_table,
-    write_part,
-)
-from weightspace.weights.align import match_weights
-from weightspace.weights.config import EpochRange, NamedMember, WeightMatching, WeightsConfig
-from weightspace.weights.permute import keep_places, permute_weights
+from weightspace.networks import Architecture, build_layout
+from weightspace.store import Checkpoints, name_part, write_part
+from weightspace.weights.align import measure_distance
+from weightspace.weights.canonical import CanonicalForm, Symmetry, sort_units, turn_signs
+from weightspace.weights.canonical_config import Sort
+from weightspace.weights.config import EVERY_ZOO, NoAlignment, WeightMatching, WeightsConfig
+from weightspace.weights.permute import Permutations, keep_places, permute_weights
+from weightspace.weights.reference import choose_reference, find_last
+from weightspace.weights.select import choose_rows, limit_weights
+from weightspace.weights.shards import match_part
 from weightspace.weights.split import split_members
 from weightspace.weights.statistics import Moments, join_moments, measure_moments, pool_moments
 from weightspace.weights.weight_data import Alignment, write_alignment, write_preprocessing
+from weightspace.weights.zoos import Networks, gather_zoos
 
 log = logging.getLogger(__name__)
 
 
-def prepare_weight_data(zoo: Path, target: Path, config: WeightsConfig) -> None:
-    """Filter, split, align and measure the checkpoints of a zoo; write the data set into a folder that exists.
+@dataclass(frozen=True)
+class Plan:
+    """Which checkpoints make a weight data set, and where it goes."""
 
-    Reads the zoo three times, one part at a time, so that memory does not grow with its size.
+    config: WeightsConfig
+    table: pd.DataFrame
+    """All checkpoints of all zoos, with the side of each member that is kept."""
+    kept: Bool[np.ndarray, " rows"]
+    last: dict[str, int]
+    """Row of each member's last epoch that has not diverged."""
+    target: Path
+    work: Path
+    ragged: bool
+    """Whether there are several layouts."""
+    numbers: Iterator[int]
+    """Of the parts that are still to be written."""
+
+    def list_activations(self, rows: Int64[np.ndarray, " rows"]) -> list[object]:
+        """Say for some rows which activation they have, as far as the zoos tell."""
+        if "activation" not in self.table:
+            return [None] * len(rows)
+        return self.table["activation"].iloc[rows].tolist()
+
+
+def prepare_weight_data(zoos: Mapping[str, Path], target: Path, config: WeightsConfig, work: Path) -> None:
+    """Filter, split, align and measure the checkpoints of zoos; write the data set into a folder that exists.
+
+    Reads the zoos three times, one part at a time, so that memory does not grow with their size.
+
+    Args:
+        zoos: folder of each zoo, by its name.
+        work: folder in which the alignment of parts that are done is kept, for when this is killed and run again.
 
     Raises:
-        BadInput: the configuration names what the zoo does not have, or too few members are left.
+        BadInput: the configuration names what the zoos do not have, or too few members are left.
     """
-    layout, table, about = read_table(zoo)
-    kept = choose_rows(table, config) & limit_weights(zoo, table, config)
-    members = dict.fromkeys(table["member"].to_numpy()[kept].tolist())
-    sides = split_members(members, config.split)
+    table, networks = gather_zoos(zoos, config.zoo == EVERY_ZOO)
+    check_members(table, networks)
+    kept = choose_rows(table, config) & limit_weights(networks, len(table), config.max_abs_weight)
+    sides = split_members(table.loc[kept], dict.fromkeys(table["member"]), config.split)
     table["split"] = [sides.get(member) for member in table["member"]]
-    last = find_last(table)
-    chosen = choose_reference(table, last, config)
-    reference = torch.from_numpy(read_rows(zoo, np.array([chosen]))[0])
-    alignment = align_members(layout, zoo, last, tuple(sides), reference, config)
-    about["weights"] = config.model_dump(mode="json")
-    moments = write_aligned(zoo, target, table, kept, alignment, about)
-    write_preprocessing(target, pool_moments(layout, moments, config.standardization.kind), reference)
-    write_alignment(target, alignment)
+    chosen = [group for group in networks if kept[group.rows].any()]
+    plan = Plan(config, table, kept, find_last(table), target, work, len(chosen) > 1, itertools.count())
+    for group in chosen:
+        prepare_networks(plan, group)
 
 
-def choose_rows(table: pd.DataFrame, config: WeightsConfig) -> Bool[np.ndarray, " rows"]:
-    """Tell which rows pass the epochs and filters that a configuration asks for."""
-    epoch = table["epoch"]
-    if isinstance(config.epochs, EpochRange):
-        first, last, every = config.epochs.first, config.epochs.last, config.epochs.every
-        keep = (epoch >= first) & ((epoch - first) % every == 0)
-        keep &= epoch <= (epoch.max() if last is None else last)
-    else:
-        keep = epoch.isin(config.epochs.epochs)
-    for one in config.filters:
-        if one.column not in table or not pd.api.types.is_numeric_dtype(table[one.column]):
-            numbers = ", ".join(table.select_dtypes("number").columns)
-            raise BadInput(f"filters: got column {one.column!r}, wanted a number of the zoo: {numbers}")
-        low = -np.inf if one.low is None else one.low
-        high = np.inf if one.high is None else one.high
-        keep &= table[one.column].between(low, high) | table["diverged"]
-    return keep.to_numpy()
-
-
-def limit_weights(zoo: Path, table: pd.DataFrame, config: WeightsConfig) -> Bool[np.ndarray, " rows"]:
-    """Tell which rows have no weight above the limit; not-a-number is not above it."""
-    if config.max_abs_weight is None:
-        return np.ones(len(table), bool)
-    keep = [~(np.abs(read_part(part).weights).max(1) > config.max_abs_weight) for part in list_parts(zoo)]
-    return np.concatenate(keep)
-
-
-def find_last(table: pd.DataFrame) -> dict[str, int]:
-    """Find the row of each member's last epoch that has not diverged; a member without one is missing."""
-    rows = np.flatnonzero(~table["diverged"] & table["split"].notna())
-    rows = rows[np.argsort(table["epoch"].to_numpy()[rows], kind="stable")]
-    return dict(zip(table["member"].to_numpy()[rows].tolist(), rows.tolist(), strict=True))
-
-
-def choose_reference(table: pd.DataFrame, last: dict[str, int], config: WeightsConfig) -> int:
-    """Choose the row of the network that all others are aligned to; the best train member if none is asked for.
+def check_members(table: pd.DataFrame, networks: list[Networks]) -> None:
+    """Make sure that all checkpoints of a member have one layout.
 
     Raises:
-        BadInput: the member is not there, or every train member has diverged.
+        BadInput: those of one have not.
     """
-    alignment = config.alignment
-    if isinstance(alignment, WeightMatching) and isinstance(alignment.reference, NamedMember):
-        member = alignment.reference.member
-        if member not in last:
-            raise BadInput(f"alignment.reference.member: got {member!r}, wanted a member that is kept and not diverged")
-        return last[member]
-    rows = np.array(sorted(last.values()), dtype=np.int64)
-    rows = rows[table["split"].to_numpy()[rows] == "train"]
-    scores = table["val_accuracy"].to_numpy(np.float64)[rows]
-    if not np.isfinite(scores).any():
-        raise BadInput("alignment: no train member has a checkpoint with a validation accuracy that has not diverged")
-    return int(rows[np.nanargmax(scores)])
+    seen: dict[str, str] = {}
+    for group in networks:
+        for member in dict.fromkeys(table["member"].iloc[group.rows]):
+            if seen.setdefault(member, group.name) != group.name:
+                raise BadInput(f"zoo: member {member!r} is {seen[member]} and {group.name}, wanted one architecture")
+
+
+def prepare_networks(plan: Plan, group: Networks) -> None:
+    """Align, write and measure the networks of one layout."""
+    form = CanonicalForm(group.layout, find_architecture(group, plan.config), plan.config.canonical)
+    reference = read_reference(plan, group, form)
+    alignment = align_members(plan, group, form, reference)
+    moments = write_aligned(plan, group, form, alignment)
+    name = group.name if plan.ragged else None
+    statistics = pool_moments(group.layout, moments, plan.config.standardization.kind)
+    write_preprocessing(plan.target, statistics, reference, name)
+    write_alignment(plan.target, alignment, name)
+
+
+def find_architecture(group: Networks, config: WeightsConfig) -> Architecture | None:
+    """Find the architecture of networks, where that must be known; None if a zoo does not tell, or zoos differ."""
+    said = group.about.get("architecture")
+    if not said or not (config.canonical.scale or config.canonical.orient):
+        return None
+    architecture = Architecture.model_validate(said)
+    return architecture if build_layout(architecture) == group.layout else None
+
+
+def read_reference(plan: Plan, group: Networks, form: CanonicalForm) -> Float32[Tensor, " weights"]:
+    """Read the network that all others of a layout are aligned to, in its canonical form."""
+    alignment, layout = plan.config.alignment, group.layout
+    rows = np.array([choose_reference(plan.table, plan.last, alignment, group, plan.ragged)])
+    weights = next(torch.from_numpy(some) for _, some in group.read_parts(rows) if len(some))
+    weights = form.scale(weights, plan.list_activations(rows))
+    weights = turn_signs(layout, weights, form.find_signs(weights, plan.list_activations(rows)))
+    if isinstance(alignment, Sort):
+        weights = permute_weights(layout, weights, sort_units(layout, weights, alignment.key))
+    return weights[0]
 
 
 def align_members(
-    layout: Layout,
-    zoo: Path,
-    last: dict[str, int],
-    members: tuple[str, ...],
-    reference: Float32[Tensor, " weights"],
-    config: WeightsConfig,
+    plan: Plan, group: Networks, form: CanonicalForm, reference: Float32[Tensor, " weights"]
 ) -> Alignment:
-    """Find how to reorder each member; one that has no finite checkpoint stays as it is."""
-    rows = np.array([last.get(member, -1) for member in members])
-    permutations = keep_places(layout, len(members), torch.device("cpu"))
+    """Find how to bring each member to its form; one that has no finite checkpoint stays as it is."""
+    layout = group.layout
+    members = tuple(dict.fromkeys(plan.table["member"].iloc[group.rows][plan.kept[group.rows]]))
+    places = [place for place, member in enumerate(members) if member in plan.last]
+    places.sort(key=lambda place: plan.last[members[place]])
+    rows = np.array([plan.last[members[place]] for place in places], np.int64)
+    symmetry = Symmetry(keep_places(layout, len(members), torch.device("cpu")), {})
     before, after = torch.full((2, len(members)), torch.nan)
-    for first, checkpoints in iterate_parts(zoo):
-        here = np.flatnonzero((rows >= first) & (rows < first + len(checkpoints.table)))
-        weights = torch.from_numpy(checkpoints.weights[rows[here] - first])
-        index = torch.from_numpy(here)
-        before[index] = (weights - reference).norm(dim=1)
-        if isinstance(config.alignment, WeightMatching):
-            found = match_weights(layout, weights, reference, config.alignment.seed, config.alignment.max_sweeps)
-            for name, order in found.items():
-                permutations[name][index] = order
-            weights = permute_weights(layout, weights, found)
-        after[index] = (weights - reference).norm(dim=1)
-        log.info("aligned %d of %d members", int(after.isfinite().sum()), len(members))
+    for here, some in group.read_parts(rows):
+        weights, index = torch.from_numpy(some), torch.tensor(places[here], dtype=torch.int64)
+        before[index] = measure_distance(layout, weights, reference)
+        weights = form.scale(weights, plan.list_activations(rows[here]))
+        signs = form.find_signs(weights, plan.list_activations(rows[here]))
+        weights = turn_signs(layout, weights, signs)
+        orders = find_orders(plan, layout, weights, reference)
+        symmetry.put(index, Symmetry(orders, signs))
+        after[index] = measure_distance(layout, permute_weights(layout, weights, orders), reference)
+        log.info("%s: aligned %d of %d members", group.name, int(after.isfinite().sum()), len(members))
     log.info("distance to the reference: median %.3g before, %.3g after", before.nanmedian(), after.nanmedian())
-    return Alignment(members, permutations, before, after)
+    return Alignment(members, symmetry.orders, before, after, symmetry.signs)
 
 
-def write_aligned(
-    zoo: Path,
-    target: Path,
-    table: pd.DataFrame,
-    kept: Bool[np.ndarray, " rows"],
-    alignment: Alignment,
-    about: dict[str, Any],
-) -> Moments:
-    """Write the kept rows with their split, reordered; return the moments of the train rows among them."""
-    place = {member: i for i, member in enumerate(alignment.members)}
+def find_orders(
+    plan: Plan, layout: Layout, weights: Float32[Tensor, "members weights"], reference: Float32[Tensor, " weights"]
+) -> Permutations:
+    """Find how to reorder the units of some members as the configuration asks."""
+    match plan.config.alignment:
+        case WeightMatching() as matching:
+            return match_part(layout, weights, reference, matching, plan.work)
+        case Sort() as sort:
+            return sort_units(layout, weights, sort.key)
+        case NoAlignment():
+            return keep_places(layout, len(weights), weights.device)
+
+
+def write_aligned(plan: Plan, group: Networks, form: CanonicalForm, alignment: Alignment) -> Moments:
+    """Write the kept rows with their split, in canonical form; return the moments of the train rows among them."""
+    layout, place = group.layout, {member: i for i, member in enumerate(alignment.members)}
+    symmetry = Symmetry(alignment.permutations, alignment.signs)
+    about = group.about | {"weights": plan.config.model_dump(mode="json")}
+    if plan.ragged:
+        about["network"] = group.name
+    kept = group.first + np.flatnonzero(plan.kept[group.rows])
     moments: list[Moments] = []
-    for number, (first, checkpoints) in enumerate(iterate_parts(zoo)):
-        here = np.flatnonzero(kept[first : first + len(checkpoints.table)])
-        if len(here) == 0:
+    for number, (here, some) in zip(plan.numbers, group.read_parts(kept), strict=False):
+        if len(some) == 0:
             continue
-        rows = table.take(first + here).reset_index(drop=True)
+        rows = plan.table.take(kept[here]).reset_index(drop=True)
         members = torch.tensor([place[member] for member in rows["member"]])
-        orders = {name: order[members] for name, order in alignment.permutations.items()}
-        layout = checkpoints.layout
-        weights = permute_weights(layout, torch.from_numpy(checkpoints.weights[here]), orders)
+        scaled = form.scale(torch.from_numpy(some), plan.list_activations(kept[here]))
+        weights = symmetry.take(members).apply(layout, scaled)
         learnt = (rows["split"] == "train").to_numpy() & ~rows["diverged"].to_numpy()
         moments.append(measure_moments(layout, weights[torch.from_numpy(learnt)]))
-        write_part(target / name_part(number), Checkpoints(layout, rows, weights.numpy(), about))
-    return join_moments(moments)
+        write_part(plan.target / name_part(number), Checkpoints(layout, rows, weights.numpy(), about), plan.ragged)
+    found = join_moments(moments)
+    if len(found.mean) == 0:
+        raise BadInput(f"split: no train member of {group.name} has a checkpoint that has not diverged, wanted some")
+    return found

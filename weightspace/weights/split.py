@@ -1,25 +1,91 @@
-"""Deal members to train, val and test, so that all checkpoints of a member lie on one side."""
+"""Put members on the sides train, val and test, so that all checkpoints of a member lie on one side."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+import pandas as pd
 
 from weightspace.config import BadInput
-from weightspace.weights.config import SplitConfig
+from weightspace.schema import SIDES
+from weightspace.weights.config import ColumnSplit, MemberSplit, RandomSplit, SplitConfig
 
 
-def count_split(num: int, config: SplitConfig) -> dict[str, int]:
+def split_members(table: pd.DataFrame, known: Collection[str], config: SplitConfig) -> dict[str, str]:
+    """Say on which side each member is.
+
+    Args:
+        table: the checkpoints that are kept.
+        known: names of all members, also of those that are not kept.
+
+    Returns:
+        `train`, `val` or `test` by member, in the order of the table.
+
+    Raises:
+        BadInput: a member is on two sides or on none, is not known, or no member is left to learn from.
+    """
+    members = list(dict.fromkeys(table["member"]))
+    match config:
+        case RandomSplit():
+            return deal_members(members, config)
+        case ColumnSplit():
+            sides = read_sides(table, config.column)
+        case MemberSplit():
+            sides = name_sides(members, known, config)
+    if "train" not in sides.values():
+        raise BadInput(f"split: none of {len(members)} members is in train, wanted some to learn from")
+    return sides
+
+
+def read_sides(table: pd.DataFrame, column: str) -> dict[str, str]:
+    """Read the sides of members from a column.
+
+    Raises:
+        BadInput: there is no such column, or a member has two sides in it or none.
+    """
+    if column not in table:
+        raise BadInput(f"split.column: got {column!r}, wanted a column of the zoo: {', '.join(table.columns)}")
+    wanted = f"wanted one of {', '.join(SIDES)} for all its checkpoints"
+    sides: dict[str, str] = {}
+    for member, side in table[["member", column]].drop_duplicates().itertuples(index=False):
+        if side not in SIDES:
+            got = "nothing" if pd.isna(side) else repr(side)
+            raise BadInput(f"split.column: member {member!r} has {got} in {column!r}, {wanted}")
+        if member in sides:
+            raise BadInput(f"split.column: member {member!r} is in {sides[member]} and {side}, {wanted}")
+        sides[member] = side
+    return sides
+
+
+def name_sides(members: Collection[str], known: Collection[str], config: MemberSplit) -> dict[str, str]:
+    """Put members on the sides that name them, others in train.
+
+    Raises:
+        BadInput: a name is that of no member.
+    """
+    named: Mapping[str, tuple[str, ...]] = {"val": config.val, "test": config.test}
+    all_of_them = set(known)
+    for side, names in named.items():
+        for name in names:
+            if name not in all_of_them:
+                some = next(iter(known), "none")
+                raise BadInput(f"split.{side}: got {name!r}, wanted the name of a member, such as {some!r}")
+    side_of = {name: side for side, names in named.items() for name in names}
+    return {member: side_of.get(member, "train") for member in members}
+
+
+def count_split(num: int, config: RandomSplit) -> dict[str, int]:
     """Say how many of `num` members go to each side; train takes what rounding leaves."""
     val, test = round(num * config.val), round(num * config.test)
     return {"train": num - val - test, "val": val, "test": test}
 
 
-def fill_split(num: int, config: SplitConfig) -> bool:
+def fill_split(num: int, config: RandomSplit) -> bool:
     """Tell whether every side that should have members has one."""
     counts = count_split(num, config)
     return all(counts[side] > 0 or getattr(config, side) == 0 for side in counts)
 
 
-def split_members(members: Collection[str], config: SplitConfig) -> dict[str, str]:
+def deal_members(members: Collection[str], config: RandomSplit) -> dict[str, str]:
     """Deal members to sides at random.
 
     A member's turn depends on its name and the seed only, so more members move few of the others.

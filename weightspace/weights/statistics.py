@@ -87,10 +87,23 @@ def pool_moments(layout: Layout, moments: Moments, kind: StandardizationKind) ->
 def share_groups(layout: Layout, kind: StandardizationKind) -> Float64[Tensor, "tensors tensors"]:
     """Return what share of a tensor's statistics each tensor has: alone, with its layer, or with all, by its size."""
     sizes = torch.tensor([place.size for place in layout.places], dtype=torch.float64)
-    layers = torch.tensor([place.layer for place in layout.places])
-    groups = {"tensor": torch.arange(len(sizes)), "layer": layers, "global": torch.zeros_like(layers)}[kind]
+    groups = torch.tensor(group_places(layout, kind))
     share = (groups[:, None] == groups) * sizes
     return share / share.sum(1, keepdim=True)
+
+
+def group_places(layout: Layout, kind: StandardizationKind) -> list[int]:
+    """Number the group of tensors that each tensor shares its statistics with.
+
+    Only weights and biases of convolutions and linear layers share. The scale, shift, mean and variance of a norm are
+    numbers of four kinds, and each is a group of its own.
+    """
+    weighty = {place.layer for place in layout.places if place.kind in ("conv", "linear")}
+    groups = []
+    for number, place in enumerate(layout.places):
+        alone = kind == "tensor" or not place.trained or place.layer not in weighty
+        groups.append(number if alone else len(layout.places) + (place.layer if kind == "layer" else 0))
+    return groups
 
 
 def make_statistics(mean: Float64[Tensor, " tensors"], variance: Float64[Tensor, " tensors"]) -> Statistics:

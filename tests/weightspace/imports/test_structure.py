@@ -1,10 +1,23 @@
+import re
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 
+from tests.weightspace.residual_networks import (
+    WIRING,
+    ResNet,
+    load_vector,
+    make_network,
+    read_shapes,
+    read_vector,
+)
 from weightspace.config import BadInput
+from weightspace.imports.state import clean_state, split_numbers
 from weightspace.imports.structure import find_structure, flatten_state
 from weightspace.networks import build_cnn_l, build_layout
+from weightspace.weights.permute import draw_permutations, permute_weights
 
 
 def shapes_of(module):
@@ -105,3 +118,114 @@ def test_every_layer_has_one_number_of_outputs():
         assert len({place.shape[0] for place in structure.layout.layer_places(layer)}) == 1
     state = module.state_dict() | {"cls": torch.zeros(1, 1, 8)}
     assert len(flatten_state(structure, state)) == structure.layout.num_weights
+
+
+@pytest.mark.parametrize("kind", list(WIRING))
+def test_permutations_of_norms_and_shortcuts_keep_the_function(kind):
+    network, generator = make_network(kind), torch.Generator().manual_seed(0)
+    structure = find_structure("x", read_shapes(network), WIRING[kind])
+    layout, weights = structure.layout, read_vector(structure, network)
+    images = torch.randn(4, 3, 8, 8)
+    wanted = network(images)
+    for name, size in layout.permutation_sizes.items():
+        order = torch.randperm(size, generator=generator).unsqueeze(0)
+        load_vector(structure, network, permute_weights(layout, weights.unsqueeze(0), {name: order})[0])
+        torch.testing.assert_close(network(images), wanted, rtol=1e-5, atol=1e-5)
+    together = permute_weights(layout, weights.unsqueeze(0), draw_permutations(layout, 1, generator))[0]
+    assert not torch.equal(together, weights)
+    load_vector(structure, network, together)
+    torch.testing.assert_close(network(images), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_residual_network_has_a_permutation_for_each_stream_and_each_block():
+    structure = find_structure("x", read_shapes(ResNet(width=4, depths=(2, 2))), "by_name")
+    sizes = structure.layout.permutation_sizes
+    blocks = {f"layer{stage}.{number}.conv1": 4 * stage for stage in (1, 2) for number in (0, 1)}
+    assert sizes == {"stream0": 4, "stream1": 8, **blocks}
+    axes = {place.name: place.axes[:2] for place in structure.layout.places}
+    assert axes["conv1.weight"] == ("stream0", None)
+    assert axes["layer1.1.conv2.weight"] == ("stream0", "layer1.1.conv1")
+    assert axes["layer2.0.conv1.weight"] == ("layer2.0.conv1", "stream0")
+    assert axes["layer2.0.downsample.0.weight"] == ("stream1", "stream0")
+    assert axes["fc.weight"] == (None, "stream1")
+
+
+@pytest.mark.parametrize("kind", list(WIRING))
+def test_vectors_of_a_batch_norm_carry_the_permutation_of_what_they_follow(kind):
+    structure = find_structure("x", read_shapes(make_network(kind)), WIRING[kind])
+    layout = structure.layout
+    for layer in range(1, layout.num_layers):
+        names = {place.name.rpartition(".")[2]: place for place in layout.layer_places(layer)}
+        if "running_mean" in names:
+            assert {place.axes for place in names.values()} == {layout.layer_places(layer - 1)[0].axes[:1]}
+            assert {name for name, place in names.items() if not place.trained} == {"running_mean", "running_var"}
+
+
+def test_order_of_the_file_and_marks_of_wrappers_make_no_difference():
+    state = make_network("cifar").state_dict()
+    plain = find_structure("x", {n: tuple(t.shape) for n, t in clean_state("x", state, Counter()).items()}, "by_name")
+    for prefix in ("", "module.", "backbone."):
+        wrapped = {prefix + name: state[name] for name in sorted(state, key=split_numbers)}
+        kept = clean_state("x", wrapped, Counter())
+        assert not any("num_batches_tracked" in name for name in kept)
+        structure = find_structure("x", {name: tuple(t.shape) for name, t in kept.items()}, "by_name")
+        assert structure.layout == plain.layout
+        assert torch.equal(
+            torch.from_numpy(flatten_state(structure, kept)), torch.from_numpy(flatten_state(plain, state))
+        )
+
+
+def drop(shapes, part):
+    return {name: shape for name, shape in shapes.items() if part not in name}
+
+
+MISFITS = {
+    r"layer1\.0\.se\.weight is in no residual network": lambda s: s | {"layer1.0.se.weight": (4, 4, 1, 1)},
+    r"layer1\.0\.bn1\.weight of shape \(4,\) is neither": lambda s: drop(s, "layer1.0.bn1.running"),
+    r"layer2\.0\.conv1\.weight takes 5 inputs, and what comes before gives 4": lambda s: (
+        s | {"layer2.0.conv1.weight": (8, 5, 3, 3)}
+    ),
+    r"fc\.weight takes 9 inputs, and what comes before gives 8": lambda s: s | {"fc.weight": (3, 9)},
+    r"layer2\.0 adds 8 channels to 6": lambda s: (
+        drop(s, "downsample.1")
+        | {"layer2.0.downsample.0.weight": (6, 4, 1, 1)}
+        | {f"layer2.0.downsample.1.{name}": (6,) for name in ("weight", "bias", "running_mean", "running_var")}
+    ),
+    r"conv1\.weight has no batch norm of its 4 channels": lambda s: {n: v for n, v in s.items() if n[:4] != "bn1."},
+    "has conv1 before its blocks and one linear layer behind": lambda s: drop(s, "fc."),
+    r"layer1\.0 has a norm or a shortcut without convolution": lambda s: (
+        {n: v for n, v in s.items() if "layer1.0.conv" not in n}
+    ),
+    "some norms stand before their convolutions": lambda s: {
+        name: s[name] for name in sorted(s, key=lambda name: "conv1" in name and "layer" in name)
+    },
+    r"layer1\.0\.shortcut\.0\.weight stands where layer1\.0\.downsample\.0\.weight does": lambda s: (
+        s | {f"layer1.0.{name}.0.weight": (4, 4, 1, 1) for name in ("downsample", "shortcut")}
+    ),
+}
+
+
+@pytest.mark.parametrize("message", MISFITS)
+def test_tensors_that_are_no_known_residual_network_are_a_gap(message):
+    shapes = MISFITS[message](read_shapes(ResNet(width=4, depths=(2, 2))))
+    structure = find_structure("x", shapes, "by_name")
+    assert re.search(message, structure.gap), structure.gap
+    assert structure.layout.permutation_sizes == {}
+
+
+def test_stream_that_is_padded_stays_and_what_runs_inside_its_blocks_does_not():
+    structure = find_structure("x", read_shapes(make_network("padded")), "by_name")
+    assert structure.gap is None
+    assert structure.layout.permutation_sizes == {"layer1.0.conv1": 4, "layer2.0.conv1": 8, "layer2.1.conv1": 8}
+
+
+def test_residual_network_without_norms_is_wired():
+    shapes = {name: shape for name, shape in read_shapes(ResNet()).items() if "bn" not in name and ".1." not in name}
+    assert find_structure("x", shapes, "by_name").layout.permutation_sizes["stream3"] == 32
+
+
+def test_residual_network_is_no_chain_even_where_shapes_are():
+    shapes = read_shapes(ResNet(depths=(2,)))
+    with pytest.raises(BadInput, match=r"x: conv1\.weight and others have names of a residual network, wanted"):
+        find_structure("x", shapes, "chain")
+    assert find_structure("x", shapes, "unknown").gap == "which layer feeds which is not known"

@@ -1,5 +1,8 @@
+import pytest
 import torch
 
+from tests.weightspace.residual_networks import WIRING, load_vector, make_network, read_shapes, read_vector
+from weightspace.imports.structure import find_structure
 from weightspace.networks import build_cnn_s, build_layout, run_networks
 from weightspace.tokens.views import ERASED, erase_blocks, make_view
 
@@ -74,3 +77,46 @@ def test_same_seed_makes_the_same_view():
         for _ in range(2)
     ]
     assert torch.equal(*views)
+
+
+@pytest.mark.parametrize("kind", list(WIRING))
+def test_permuted_view_of_norms_and_shortcuts_computes_the_same_function(kind, generator):
+    network = make_network(kind)
+    structure = find_structure("x", read_shapes(network), WIRING[kind])
+    weights = read_vector(structure, network).unsqueeze(0)
+    view = make_view(structure.layout, weights, generator, permute=True, noise=0.0)
+    assert not torch.equal(view, weights)
+    images = torch.randn(3, 3, 8, 8, generator=generator)
+    wanted = network(images)
+    load_vector(structure, network, view[0])
+    torch.testing.assert_close(network(images), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", list(WIRING))
+@pytest.mark.parametrize("permute", [False, True])
+def test_noise_and_gaps_leave_running_statistics_alone(kind, permute, generator):
+    network = make_network(kind)
+    structure = find_structure("x", read_shapes(network), WIRING[kind])
+    layout, weights = structure.layout, read_vector(structure, network).expand(20, -1)
+    trained = layout.mask_trained(weights.device)
+    view = make_view(layout, weights, generator, permute, noise=2.0, erase=1.0)
+    assert torch.equal(view[:, ~trained].sort(1).values, weights[:, ~trained].sort(1).values)
+    for place in layout.places:
+        part = view[:, place.offset : place.stop]
+        if place.name.endswith("running_var"):
+            assert (part > 0).all()
+        elif place.trained:
+            assert (part != weights[:, place.offset : place.stop]).any()
+
+
+def test_noise_of_other_numbers_does_not_depend_on_running_statistics(generator):
+    network = make_network("vgg")
+    structure = find_structure("x", read_shapes(network), "chain")
+    weights = read_vector(structure, network).unsqueeze(0)
+    trained = structure.layout.mask_trained(weights.device)
+    other = torch.where(trained, weights, 5.0)
+    views = [
+        make_view(structure.layout, one, torch.Generator().manual_seed(7), permute=False, noise=0.1, erase=1.0)
+        for one in (weights, other)
+    ]
+    assert torch.equal(views[0][:, trained], views[1][:, trained])

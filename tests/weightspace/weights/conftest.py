@@ -1,20 +1,7 @@
 import pytest
 import torch
 
-from weightspace.networks import Architecture, Block, build_cnn_l, build_cnn_s
-
-MLP = Architecture(
-    name="mlp",
-    channels=1,
-    height=6,
-    width=5,
-    blocks=(
-        Block(kind="linear", features=7),
-        Block(kind="linear", features=5, dropout=True),
-        Block(kind="linear", features=3, activate=False),
-    ),
-)
-ARCHITECTURES = {"cnn_s": build_cnn_s(), "cnn_s_rgb": build_cnn_s(3), "cnn_l": build_cnn_l(), "mlp": MLP}
+from tests.weightspace.weights.made_up_zoo import ARCHITECTURES, write_zoo
 
 
 @pytest.fixture(params=list(ARCHITECTURES))
@@ -26,3 +13,19 @@ def architecture(request):
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """Folder of a made-up zoo."""
+    folder = tmp_path / "zoo"
+    write_zoo(folder)
+    return folder
+
+
+@pytest.fixture
+def target(tmp_path):
+    """Empty folder for a weight data set."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    return folder

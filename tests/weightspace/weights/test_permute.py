@@ -1,7 +1,10 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.weightspace.residual_networks import WIRING, make_network, read_shapes
+from weightspace.imports.structure import find_structure
 from weightspace.layout import Layout, Place
 from weightspace.networks import build_cnn_s, build_layout, run_networks
 from weightspace.weights import permute
@@ -11,6 +14,7 @@ from weightspace.weights.permute import (
     index_permutations,
     invert_permutations,
     keep_places,
+    permute_rows,
     permute_weights,
 )
 
@@ -78,6 +82,26 @@ def test_two_axes_of_one_name_move_together(generator):
     order = torch.tensor([[3, 1, 0, 2]])
     permuted = permute_weights(layout, weights, {"p0": order}).reshape(4, 4)
     assert torch.equal(permuted, weights.reshape(4, 4)[order[0]][:, order[0]])
+
+
+@pytest.mark.parametrize("kind", list(WIRING))
+def test_rows_permuted_in_place_are_as_those_permuted_anew(kind, generator):
+    layout = find_structure("x", read_shapes(make_network(kind)), WIRING[kind]).layout
+    weights = torch.randn(4, layout.num_weights, generator=generator)
+    rows = torch.tensor([3, 1])
+    permutations = draw_permutations(layout, 2, generator)
+    expected = weights.clone()
+    expected[rows] = permute_weights(layout, weights[rows], permutations)
+    permute_rows(layout, weights, rows, permutations)
+    assert torch.equal(weights, expected)
+
+
+def test_network_of_which_no_unit_may_move_stays(generator):
+    layout = find_structure("x", read_shapes(make_network("vgg")), "unknown").layout
+    weights = torch.randn(2, layout.num_weights, generator=generator)
+    permutations = draw_permutations(layout, 2, generator)
+    assert permutations == {}
+    assert torch.equal(permute_weights(layout, weights, permutations), weights)
 
 
 def test_result_does_not_depend_on_how_many_rows_go_at_once(monkeypatch, generator):

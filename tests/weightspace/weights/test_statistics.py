@@ -1,10 +1,13 @@
 import pytest
 import torch
 
+from tests.weightspace.residual_networks import make_network, read_shapes, read_vector
+from weightspace.imports.structure import find_structure
 from weightspace.layout import Layout, Place
 from weightspace.networks import build_cnn_s, build_layout
 from weightspace.weights.statistics import (
     Statistics,
+    group_places,
     join_moments,
     measure_moments,
     measure_statistics,
@@ -78,6 +81,18 @@ def test_no_standardisation_changes_no_bit(generator):
     assert torch.equal(measure_statistics(layout, weights, "none").standardize(layout, weights), weights)
 
 
+@pytest.mark.parametrize("kind", ["layer", "global"])
+def test_running_statistics_do_not_move_the_scale_of_weights(kind, generator):
+    *weights, last = TWO_LAYERS.places
+    buffer = last.model_copy(update={"name": "b.running_var", "kind": "buffer", "trained": False})
+    layout = Layout(places=(*weights, buffer))
+    numbers = torch.randn(9, 8, generator=generator)
+    numbers[:, 6:] = 1000 + 100 * numbers[:, 6:]
+    found = measure_statistics(layout, numbers, kind)
+    torch.testing.assert_close(found.std[:2], numbers[:, :6].std(correction=0).expand(2))
+    torch.testing.assert_close(found.mean[2], numbers[:, 6:].mean())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_checkpoint_that_is_not_finite_does_not_count(kind, bad, generator):
@@ -110,3 +125,38 @@ def test_any_leading_axes_are_standardised():
     standard = statistics.standardize(TWO_LAYERS, torch.full((2, 3, 8), 4.0))
     assert standard.shape == (2, 3, 8)
     assert standard[1, 2].tolist() == [1.5] * 6 + [0.5] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_and_running_statistics_have_statistics_of_their_own(kind, generator):
+    structure = find_structure("x", read_shapes(make_network("cifar")), "by_name")
+    layout = structure.layout
+    vectors = torch.stack([read_vector(structure, make_network("cifar", seed)) for seed in range(3)])
+    statistics = measure_statistics(layout, vectors, kind)
+    changed = vectors.clone()
+    for number, place in enumerate(layout.places):
+        part = vectors[:, place.offset : place.stop]
+        if place.shape == place.shape[:1] and place.name != "linear.bias":
+            if kind != "robust":
+                torch.testing.assert_close(statistics.mean[number], part.mean(), rtol=1e-4, atol=1e-6)
+            changed[:, place.offset : place.stop] *= 1000
+    others = measure_statistics(layout, changed, kind)
+    for number, place in enumerate(layout.places):
+        if place.kind in ("conv", "linear") or place.name == "linear.bias":
+            assert others.std[number] == statistics.std[number]
+    back = others.restore(layout, others.standardize(layout, changed))
+    torch.testing.assert_close(back, changed, rtol=1e-4, atol=1e-3)
+
+
+def test_layer_and_global_statistics_are_shared_by_weights_and_biases_alone():
+    layout = find_structure("x", read_shapes(make_network("vgg")), "chain").layout
+    for kind in ("layer", "global"):
+        groups = group_places(layout, kind)
+        for place, group in zip(layout.places, groups, strict=True):
+            mates = [other for other, same in zip(layout.places, groups, strict=True) if same == group]
+            if place.name.startswith("norm"):
+                assert mates == [place]
+            elif kind == "layer":
+                assert mates == list(layout.layer_places(place.layer))
+            else:
+                assert mates == [other for other in layout.places if not other.name.startswith("norm")]

@@ -54,11 +54,15 @@ def test_rows_are_those_of_one_side_that_have_not_diverged(data):
 
 def test_alignment_comes_back_to_the_bit(tmp_path, generator):
     permutations = draw_permutations(LAYOUT, 2, generator)
-    alignment = Alignment(("m1", "m0"), permutations, torch.tensor([2.0, torch.nan]), torch.tensor([1.0, torch.nan]))
+    signs = {"conv1": torch.tensor([[1, -1], [-1, 1]], dtype=torch.int8)}
+    before, after = torch.tensor([[2.0, torch.nan], [1.0, torch.nan]])
+    alignment = Alignment(("m1", "m0"), permutations, before, after, signs)
     write_alignment(tmp_path, alignment)
     found = read_alignment(tmp_path)
     assert found.members == ("m1", "m0")
     assert all(torch.equal(found.permutations[name], permutations[name]) for name in permutations)
+    assert set(found.permutations) == set(permutations)
+    assert torch.equal(found.signs["conv1"], signs["conv1"])
     torch.testing.assert_close(found.before, alignment.before, equal_nan=True, rtol=0, atol=0)
     torch.testing.assert_close(found.after, alignment.after, equal_nan=True, rtol=0, atol=0)
 
