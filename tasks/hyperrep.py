@@ -9,7 +9,7 @@ from weightspace.hyperrep.config import HyperrepConfig
 from weightspace.hyperrep.hyperrep import UNTRAINED_NAME
 from weightspace.hyperrep.train import train_hyperrep
 from weightspace.record import read_record, replace_folder, write_record
-from weightspace.weights.weight_data import read_weight_data
+from weightspace.weights.weight_table import open_weight_data
 
 HISTORY_NAME = "history.csv"
 
@@ -25,7 +25,7 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     device = resolve_device(config.device)
     work = digest_value({"config": config.model_dump(mode="json"), "weights": record.digest, "device": device.type})
     scratch = root / "data" / ".work" / "hyperrep" / work
-    trained = train_hyperrep(read_weight_data(source), config, scratch, device)
+    trained = train_hyperrep(open_weight_data(source), config, scratch, device)
     with replace_folder(root / "data" / "hyperrep" / name) as folder:
         trained.hyperrep.save(folder)
         trained.untrained.save_model(folder / UNTRAINED_NAME)

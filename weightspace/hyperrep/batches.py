@@ -14,7 +14,10 @@ from weightspace.tokens.views import make_view
 from weightspace.tokens.windows import draw_starts, take_windows
 from weightspace.weights.config import EpochList, EpochRange
 from weightspace.weights.weight_data import WeightData
+from weightspace.weights.weight_table import WeightTable
 
+Source = WeightData | WeightTable
+"""A weight data set, in memory or on disk."""
 STREAM_INIT, STREAM_TRAIN, STREAM_VAL_ROWS, STREAM_VAL_VIEWS = range(4)
 
 
@@ -46,9 +49,13 @@ class Batching:
 
 @dataclass(frozen=True)
 class Pool:
-    """Networks to draw from, standardised, held once."""
+    """Networks to draw from."""
 
-    weights: Float32[Tensor, "checkpoints weights"]
+    source: Source
+    rows: Int64[np.ndarray, " checkpoints"]
+    """Which of the source's checkpoints they are."""
+    held: Float32[Tensor, "checkpoints weights"] | None
+    """Their weights, standardised, where these are few enough; None leaves them to the source."""
     member: Int64[Tensor, " checkpoints"]
     """Number of the member that each row is a checkpoint of, rising from 0."""
     first: Int64[Tensor, " members"]
@@ -58,6 +65,22 @@ class Pool:
     def num_members(self) -> int:
         """Count the members."""
         return len(self.first)
+
+    @property
+    def num_networks(self) -> int:
+        """Count the checkpoints."""
+        return len(self.rows)
+
+    def take(self, chosen: Int64[Tensor, " networks"]) -> Float32[Tensor, "networks weights"]:
+        """Return some networks, standardised."""
+        if self.held is not None:
+            return self.held[chosen]
+        return read_standardized(self.source, self.rows[chosen.numpy()])
+
+
+def read_standardized(source: Source, rows: Int64[np.ndarray, " rows"]) -> Float32[Tensor, "rows weights"]:
+    """Read some checkpoints of a source and standardise them."""
+    return source.statistics.standardize(source.layout, source.read(rows))
 
 
 def seed_stream(seed: int, *stream: int) -> torch.Generator:
@@ -74,14 +97,17 @@ def select_epochs(epoch: Int[np.ndarray, " rows"], epochs: EpochRange | EpochLis
     return (epoch >= epochs.first) & (epoch <= last) & ((epoch - epochs.first) % epochs.every == 0)
 
 
-def gather_pool(data: WeightData, epochs: EpochRange | EpochList, split: str) -> Pool:
-    """Standardise the networks of a split that have not diverged, of the epochs to learn from.
+def gather_pool(source: Source, epochs: EpochRange | EpochList, split: str, hold_bytes: int) -> Pool:
+    """Gather the networks of a split that have not diverged, of the epochs to learn from.
+
+    Args:
+        hold_bytes: up to so many bytes of weights are read at once and held; changes the time, not the networks.
 
     Raises:
         BadInput: there are none.
     """
-    table = data.checkpoints.table
-    rows = data.rows(split)
+    table = source.table
+    rows = source.rows(split)
     rows = rows[select_epochs(table["epoch"].to_numpy()[rows], epochs)]
     if len(rows) == 0:
         have = f"{table['epoch'].min()} to {table['epoch'].max()}"
@@ -89,9 +115,9 @@ def gather_pool(data: WeightData, epochs: EpochRange | EpochList, split: str) ->
     names = table["member"].to_numpy()[rows]
     order = np.argsort(names, kind="stable")
     _, first, member = np.unique(names[order], return_index=True, return_inverse=True)
-    weights = torch.from_numpy(data.checkpoints.weights[rows[order]])
-    weights = data.statistics.standardize(data.checkpoints.layout, weights)
-    return Pool(weights, torch.from_numpy(member), torch.from_numpy(first))
+    rows = rows[order]
+    held = read_standardized(source, rows) if 4 * len(rows) * source.layout.num_weights <= hold_bytes else None
+    return Pool(source, rows, held, torch.from_numpy(member), torch.from_numpy(first))
 
 
 def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Tensor, " num"]:
@@ -132,15 +158,15 @@ def draw_batch(pool: Pool, batching: Batching, rules: TrainingConfig, step: int)
     """Draw the batch of one training step, which depends on the seed and the step alone."""
     generator = seed_stream(rules.seed, STREAM_TRAIN, step)
     rows = draw_networks(pool, rules.batch_size, generator)
-    return make_batch(pool.weights[rows], batching, batching.views, generator)
+    return make_batch(pool.take(rows), batching, batching.views, generator)
 
 
 def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> list[Batch]:
     """Draw the batches of every validation: the same networks, windows and views each time, without noise or gaps."""
     generator = seed_stream(rules.seed, STREAM_VAL_ROWS)
     views = batching.views.model_copy(update={"noise": 0.0, "erase": 0.0})
-    rows = torch.randperm(len(pool.weights), generator=generator)[: rules.validation_rows]
+    rows = torch.randperm(pool.num_networks, generator=generator)[: rules.validation_rows]
     return [
-        make_batch(pool.weights[part], batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
+        make_batch(pool.take(part), batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
         for i, part in enumerate(rows.split(rules.batch_size))
     ]

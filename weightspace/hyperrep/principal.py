@@ -12,6 +12,8 @@ from weightspace.hyperrep.model import Autoencoder
 from weightspace.tokens.tokenizer import Tokenizer
 
 NETWORKS_AT_ONCE = 1024
+MOST_NETWORKS = 2**16
+"""Of more, so many at equal steps are looked at."""
 LEAST_SPREAD = 1e-5
 """A direction whose spread is less than this part of the largest is left out."""
 
@@ -31,17 +33,18 @@ def measure_directions(
     num_layers, d_token = tokenizer.layout.num_layers, tokenizer.d_token
     outer = torch.zeros(num_layers, d_token, d_token, dtype=torch.float64)
     logs = torch.zeros(tokenizer.num_tokens, d_token, dtype=torch.float64)
-    for weights in pool.weights.split(NETWORKS_AT_ONCE):
-        tokens = tokenizer.tokenize(weights)
+    chosen = torch.arange(0, pool.num_networks, -(-pool.num_networks // MOST_NETWORKS))
+    for part in chosen.split(NETWORKS_AT_ONCE):
+        tokens = tokenizer.tokenize(pool.take(part))
         costs = weigh_groups(tokens, kinds, groups, rules)[:, group]
         logs += costs.double().log().sum(0)
         seen = tokens * costs.sqrt()
         for layer in range(num_layers):
             rows = seen[:, tokenizer.layer_tokens(layer)].flatten(0, 1).double()
-            outer[layer] += rows.T @ rows * len(weights) / len(rows)
-    costs = (logs / len(pool.weights)).exp().where(kinds != PADDING, 0)
+            outer[layer] += rows.T @ rows * len(part) / len(rows)
+    costs = (logs / len(chosen)).exp().where(kinds != PADDING, 0)
     parts = [costs[tokenizer.layer_tokens(layer)].mean(0).sqrt() for layer in range(num_layers)]
-    return outer / len(pool.weights), torch.stack(parts)
+    return outer / len(chosen), torch.stack(parts)
 
 
 def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer, rules: LossConfig) -> None:

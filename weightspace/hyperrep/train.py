@@ -18,6 +18,7 @@ from weightspace.hyperrep.batches import (
     Batch,
     Batching,
     Pool,
+    Source,
     draw_batch,
     draw_validation,
     gather_pool,
@@ -33,12 +34,13 @@ from weightspace.hyperrep.state import Progress, read_state, write_state
 from weightspace.tokens.tokenizer import Tokenizer
 from weightspace.tokens.windows import check_window
 from weightspace.weights.statistics import Statistics
-from weightspace.weights.weight_data import WeightData
 
 log = logging.getLogger(__name__)
 START_DIVISOR, END_DIVISOR = 25, 1e5
 """The learning rate starts and ends at its peak over these. Source: torch's OneCycleLR, as SANE's code uses it."""
 TERMS = ("loss", "reconstruction", "contrast")
+HOLD_BYTES = 2**30
+"""Training networks of no more weights than this are held in memory; others stay on disk, read batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +122,13 @@ def measure_losses(model: Autoencoder, batch: Batch, rules: LossConfig) -> dict[
     return {"loss": loss, "reconstruction": reconstruction, "contrast": contrast}
 
 
-def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device) -> Run:
+def prepare_run(data: Source, config: HyperrepConfig, device: torch.device) -> Run:
     """Gather what a training needs, as it is before its first step."""
     rules = config.training
-    tokenizer = build_tokenizer(data.checkpoints.layout, config)
+    tokenizer = build_tokenizer(data.layout, config)
     sizes = measure_sizes(tokenizer, config)
-    pool, val_pool = (gather_pool(data, rules.epochs, split) for split in ("train", "val"))
+    pool = gather_pool(data, rules.epochs, "train", HOLD_BYTES)
+    val_pool = gather_pool(data, rules.epochs, "val", hold_bytes=0)  # few of them are looked at
     batching = Batching(tokenizer, tell_kinds(tokenizer), sizes.window, config.views)
     val_batches = draw_validation(val_pool, batching, rules)
     model = build_model(config, sizes, pool, tokenizer).to(device)
@@ -160,8 +163,8 @@ def validate(run: Run) -> Float[Tensor, " terms"]:
 def note_validation(run: Run, train_terms: Float[Tensor, " terms"]) -> dict[str, float]:
     """Validate, add a row to the history, and keep the model if it reconstructs validation members best so far."""
     progress, rules = run.progress, run.config.training
-    seen = progress.step * min(rules.batch_size, len(run.pool.weights))
-    row = {"epoch": seen / len(run.pool.weights), "step": progress.step, "lr": one_cycle(progress.step - 1, rules)}
+    seen = progress.step * min(rules.batch_size, run.pool.num_networks)
+    row = {"epoch": seen / run.pool.num_networks, "step": progress.step, "lr": one_cycle(progress.step - 1, rules)}
     for split, terms in (("train", train_terms), ("val", validate(run))):
         row |= {f"{split}_{term}": value for term, value in zip(TERMS, terms.tolist(), strict=True)}
     progress.history.append(row)
@@ -206,7 +209,7 @@ def learn(run: Run, scratch: Path | None) -> None:
             write_state(scratch, run.model, run.optimizer, progress)
 
 
-def train_hyperrep(data: WeightData, config: HyperrepConfig, scratch: Path | None, device: torch.device) -> Trained:
+def train_hyperrep(data: Source, config: HyperrepConfig, scratch: Path | None, device: torch.device) -> Trained:
     """Train an autoencoder on the train members of a weight data set; keep it as it served the val members best.
 
     Args:

@@ -12,9 +12,9 @@ from jaxtyping import Float64
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
-from weightspace.record import Record, read_record
+from weightspace.record import RECORD_NAME, Record, read_record
 from weightspace.report.config import ReportConfig
-from weightspace.store import WEIGHTS, read_table
+from weightspace.store import WEIGHTS, list_layouts, read_table
 
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer")
 CHECKPOINT_STAGES = ("zoo", "weights")
@@ -34,7 +34,7 @@ class Entry:
     """By file name without its ending; of a zoo or weight data set, `checkpoints`."""
     about: dict[str, Any]
     """What the Parquet parts say of all checkpoints; else the content of `config.json`; else empty."""
-    layout: Layout | None = None
+    layouts: tuple[Layout, ...] = ()
     """Of the checkpoints, where the output holds any."""
 
     @property
@@ -99,7 +99,10 @@ def list_entries(folder: Path, wanted: tuple[str, ...] | None) -> tuple[str, ...
         return wanted
     if not folder.is_dir():
         return ()
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    inside = {path: sorted(path.glob(f"*/{RECORD_NAME}")) for path in found}  # an import has a zoo by architecture
+    places = [place for path in found for place in [record.parent for record in inside[path]] or [path]]
+    return tuple(place.relative_to(folder).as_posix() for place in places)
 
 
 def read_entry(folder: Path, stage: str) -> Entry:
@@ -119,9 +122,10 @@ def read_entry(folder: Path, stage: str) -> Entry:
 
 
 def read_checkpoint_entry(folder: Path, record: Record) -> Entry:
-    """Read what is known of checkpoints, without their weights."""
-    layout, table, about = read_table(folder)
-    return Entry(record, {"checkpoints": table}, about, layout)
+    """Read what is known of checkpoints, without their weights; what those of all layouts say counts for all."""
+    layouts, tables, abouts = zip(*(read_table(folder, layout) for layout in list_layouts(folder)), strict=True)
+    shared = {key: value for key, value in abouts[0].items() if all(about.get(key) == value for about in abouts)}
+    return Entry(record, {"checkpoints": pd.concat(tables, ignore_index=True)}, shared, layouts)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -75,10 +75,10 @@ def count_classes(entry: Entry) -> int | None:
     return blocks[-1]["features"] if blocks else None
 
 
-def count_weights(entry: Entry) -> int:
-    """Count the numbers of a checkpoint."""
-    assert entry.layout is not None
-    return entry.layout.num_weights
+def count_weights(entry: Entry) -> str:
+    """Say how many numbers a checkpoint has, of each architecture there is."""
+    counts = [f"{layout.num_weights:,}" for layout in entry.layouts]
+    return counts[0] if len(counts) == 1 else f"{', '.join(counts[:-1])} or {counts[-1]}"
 
 
 def take_last(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def describe_sizes(entry: Entry) -> str:
     if diverged:
         ending = f"{diverged} diverged and {'is' if diverged == 1 else 'are'} left out from there on."
     return (
-        f"{table['member'].nunique():,} members, {len(table):,} checkpoints of {count_weights(entry):,} weights, "
+        f"{table['member'].nunique():,} members, {len(table):,} checkpoints of {count_weights(entry)} weights, "
         f"epochs 0 (the initial weights) to {table['epoch'].max()}. {ending}"
     )
 

@@ -19,6 +19,7 @@ from weightspace.hyperrep.kinds import PADDING, tell_kinds
 from weightspace.weights.config import EpochList, EpochRange
 
 ALL_EPOCHS = EpochRange(kind="range", first=0, last=None, every=1)
+HELD = 2**30
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def pool(data):
-    return gather_pool(data, ALL_EPOCHS, "train")
+    return gather_pool(data, ALL_EPOCHS, "train", HELD)
 
 
 def make_batching(data, config):
@@ -41,13 +42,13 @@ def cut_batch(pool, window=None, **views):
     tokenizer = build_tokenizer(make_data(4).checkpoints.layout, config)
     window = window or tokenizer.num_tokens
     batching = Batching(tokenizer, tell_kinds(tokenizer), window, config.views)
-    return make_batch(pool.weights[:6], batching, config.views, seed_stream(0, 9)), tokenizer
+    return make_batch(pool.held[:6], batching, config.views, seed_stream(0, 9)), tokenizer
 
 
 def test_first_view_is_canonical_and_second_is_permuted(pool):
     batch, tokenizer = cut_batch(pool, permute=True)
     first, second = (tokenizer.detokenize(view) for view in batch.targets.chunk(2))
-    assert torch.equal(first, pool.weights[:6])
+    assert torch.equal(first, pool.held[:6])
     assert (first != second).any(1).all()
     assert torch.equal(first.sort(1).values, second.sort(1).values)
 
@@ -74,7 +75,7 @@ def test_views_have_noise_of_their_own(pool):
 
 def test_window_kinds_and_positions_belong_to_its_tokens(pool):
     batch, tokenizer = cut_batch(pool, window=5, permute=True)
-    whole = tokenizer.tokenize(pool.weights[:6])
+    whole = tokenizer.tokenize(pool.held[:6])
     start = int(batch.positions[0, 0])
     assert torch.equal(batch.positions, tokenizer.positions[start : start + 5])
     assert torch.equal(batch.kinds != PADDING, tokenizer.mask[start : start + 5])
@@ -97,7 +98,7 @@ def test_a_step_alone_decides_its_batch(data, pool):
 def test_validation_is_the_same_each_time_and_has_no_noise(data):
     config = make_config()
     batching = make_batching(data, config)
-    val_pool = gather_pool(data, ALL_EPOCHS, "val")
+    val_pool = gather_pool(data, ALL_EPOCHS, "val", HELD)
     first, second = (draw_validation(val_pool, batching, config.training) for _ in range(2))
     assert [len(batch.inputs) for batch in first] == [16, 8]  # two views of 12 networks, at most 8 at once
     for one, other in zip(first, second, strict=True):
@@ -112,15 +113,15 @@ def test_networks_of_a_batch_are_of_different_members(pool):
 
 def test_every_checkpoint_is_drawn(pool):
     rows = torch.cat([draw_networks(pool, 2 * pool.num_members + 1, seed_stream(0, i)) for i in range(40)])
-    assert torch.equal(rows.unique(), torch.arange(len(pool.weights)))
+    assert torch.equal(rows.unique(), torch.arange(pool.num_networks))
 
 
 def test_pool_is_standardised_and_sound(data):
     table = data.checkpoints.table
     sound = table.index[(table["split"] == "train") & ~table["diverged"]]
-    pool = gather_pool(data, ALL_EPOCHS, "train")
+    pool = gather_pool(data, ALL_EPOCHS, "train", HELD)
     wanted = data.statistics.standardize(data.checkpoints.layout, torch.from_numpy(data.checkpoints.weights))
-    assert torch.equal(pool.weights, wanted[torch.from_numpy(sound.to_numpy().copy())])
+    assert torch.equal(pool.held, wanted[torch.from_numpy(sound.to_numpy().copy())])
 
 
 def test_diverged_checkpoints_are_left_out():
@@ -129,9 +130,9 @@ def test_diverged_checkpoints_are_left_out():
     row = int(np.flatnonzero(table["split"] == "train")[0])
     table.loc[row, "diverged"] = True
     data.checkpoints.weights[row] = np.nan
-    pool = gather_pool(data, ALL_EPOCHS, "train")
-    assert pool.weights.isfinite().all()
-    assert len(pool.weights) == (table["split"] == "train").sum() - 1
+    pool = gather_pool(data, ALL_EPOCHS, "train", HELD)
+    assert pool.held.isfinite().all()
+    assert pool.num_networks == (table["split"] == "train").sum() - 1
 
 
 @pytest.mark.parametrize(
@@ -148,4 +149,4 @@ def test_epochs_are_selected(epochs, wanted):
 
 def test_epochs_that_are_not_there_are_refused(data):
     with pytest.raises(BadInput, match=r"training.epochs: no train checkpoint.*0 to 2"):
-        gather_pool(data, EpochList(kind="list", epochs=(77,)), "train")
+        gather_pool(data, EpochList(kind="list", epochs=(77,)), "train", HELD)

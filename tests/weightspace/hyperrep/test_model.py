@@ -109,7 +109,7 @@ def test_principal_start_is_the_best_linear_code_of_a_token():
     config = make_config(model={"linear_path": "principal", "token_scale": False}, loss=loss)
     run = prepare_run(make_data(), config, CPU)
     tokenizer = run.batching.tokenizer
-    tokens = tokenizer.tokenize(run.pool.weights)
+    tokens = tokenizer.tokenize(run.pool.take(torch.arange(run.pool.num_networks)))
     kinds, positions = tell_kinds(tokenizer), tokenizer.positions
     with torch.no_grad():
         decoded = run.model.decode(run.model.encode(tokens, kinds, positions), kinds, positions)

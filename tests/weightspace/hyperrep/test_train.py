@@ -7,6 +7,8 @@ from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
 from weightspace.hyperrep.state import FILE_NAME
 from weightspace.hyperrep.train import measure_losses, one_cycle, prepare_run, train_hyperrep, validate
+from weightspace.weights.weight_data import write_weight_data
+from weightspace.weights.weight_table import open_weight_data
 
 
 class KilledError(Exception):
@@ -79,6 +81,13 @@ def test_kill_while_the_state_is_written_leaves_the_old_one(data, whole, tmp_pat
         with pytest.raises(KilledError):
             train_hyperrep(data, make_config(), tmp_path, CPU)
     assert_same(train_hyperrep(data, make_config(), tmp_path, CPU), whole)
+
+
+def test_training_from_disk_equals_training_from_memory(data, whole, tmp_path, monkeypatch):
+    write_weight_data(tmp_path, data)
+    monkeypatch.setattr(train_module, "HOLD_BYTES", 0)
+    assert prepare_run(open_weight_data(tmp_path), make_config(), CPU).pool.held is None
+    assert_same(train_hyperrep(open_weight_data(tmp_path), make_config(), None, CPU), whole)
 
 
 def test_seed_decides_the_model(data):

@@ -1,11 +1,17 @@
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.weightspace.report.made_up import Plan, write_study
-from weightspace.config import BadInput
+from weightspace.config import BadInput, Config
+from weightspace.networks import build_cnn_l, build_cnn_s, build_layout
+from weightspace.record import write_record
 from weightspace.report.config import ReportConfig
 from weightspace.report.read import read_study
+from weightspace.report.zoo import describe_sizes
+from weightspace.store import Checkpoints, name_part, write_part
 
 ALL = ReportConfig(title="t")
 
@@ -73,3 +79,20 @@ def test_a_study_without_outputs_is_refused(data):
     shutil.rmtree(data)
     with pytest.raises(BadInput, match="no outputs there"):
         read_study(data, ALL)
+
+
+def test_a_zoo_of_several_architectures_is_one_table(tmp_path):
+    folder = tmp_path / "zoo" / "mixed"
+    folder.mkdir(parents=True)
+    for number, build in enumerate((build_cnn_s, build_cnn_l)):
+        architecture = build()
+        layout = build_layout(architecture)
+        about = {"architecture": architecture.model_dump(mode="json"), "images": {"name": "a"}}
+        table = pd.DataFrame({"member": [f"m{number}"], "epoch": [0], "diverged": [False], "test_accuracy": [0.5]})
+        weights = np.zeros((1, layout.num_weights), np.float32)
+        write_part(folder / name_part(number), Checkpoints(layout, table, weights, about), ragged=True)
+    write_record(folder, "zoo", "mixed", Config(), {})
+    entry = read_study(tmp_path, ALL).first("zoo")
+    assert entry.table("checkpoints")["member"].tolist() == ["m0", "m1"]
+    assert entry.about == {"images": {"name": "a"}}
+    assert describe_sizes(entry).startswith("2 members, 2 checkpoints of 2,464 or 10,853 weights")
