@@ -74,13 +74,23 @@ class Grid(Config):
     factors: Factors
 
 
+class Mlp(Config):
+    """A chain of linear layers, for images of any size."""
+
+    kind: Literal["mlp"]
+    widths: tuple[Annotated[int, Field(ge=1)], ...]
+    """Neurons of each hidden layer."""
+    bias: bool
+    """False: weights only, as in the Tetris zoo."""
+
+
 class ZooConfig(Config):
     """One zoo: its images, its architecture, its members and how long they train."""
 
     images: str
     """Name of an image set of this study."""
-    architecture: str
-    """`cnn_s` or `cnn_l`."""
+    architecture: str | Mlp
+    """`cnn_s`, `cnn_l`, `small_cnn`, or an `mlp` with its widths."""
     members: Annotated[Draw | Grid, Field(discriminator="kind")]
     epochs: int = Field(ge=1)
     """Passes over each member's training images; a checkpoint follows each, and epoch 0 is the initialisation."""

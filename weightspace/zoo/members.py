@@ -11,8 +11,8 @@ from jaxtyping import Float32
 
 from weightspace.config import BadInput
 from weightspace.layout import Place
-from weightspace.networks import ACTIVATIONS, Architecture, build_layout
-from weightspace.zoo.config import Choice, Draw, Factor, FactorName, Fixed, Grid, LogUniform, Uniform, Value
+from weightspace.networks import ACTIVATIONS, Architecture, build_architecture, build_layout, build_mlp
+from weightspace.zoo.config import Choice, Draw, Factor, FactorName, Fixed, Grid, LogUniform, Mlp, Uniform, Value
 from weightspace.zoo.training import STREAM_INIT, Optimizer, seed_generator
 
 FACTORS: tuple[FactorName, ...] = get_args(FactorName)
@@ -29,6 +29,13 @@ RANGES = {
 }
 BIAS_START = 0.01
 """Every bias starts here. Source: Model Zoos (arXiv 2209.14764), released generator."""
+
+
+def choose_architecture(choice: str | Mlp, shape: tuple[int, int, int], num_classes: int) -> Architecture:
+    """Build the architecture that a zoo names or describes, for images of a shape and some classes."""
+    if isinstance(choice, Mlp):
+        return build_mlp(shape, choice.widths, num_classes, choice.bias)
+    return build_architecture(choice, shape, num_classes)
 
 
 def draw_members(config: Draw | Grid) -> pd.DataFrame:

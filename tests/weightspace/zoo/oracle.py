@@ -33,11 +33,13 @@ def build_module(architecture, activation, weights, dtype):
     for number, block in enumerate(architecture.blocks):
         channels, height, width = shapes[number]
         if block.kind == "conv":
-            layers.append(nn.Conv2d(channels, block.features, block.kernel))
+            layers.append(nn.Conv2d(channels, block.features, block.kernel, block.stride, bias=block.bias))
         else:
+            layers += [nn.AdaptiveAvgPool2d(1)] if block.average else []
             layers += [] if flat else [nn.Flatten()]
             flat = True
-            layers.append(nn.Linear(channels * height * width, block.features))
+            inputs = channels if block.average else channels * height * width
+            layers.append(nn.Linear(inputs, block.features, bias=block.bias))
         layers += [nn.MaxPool2d(2)] if block.pool else []
         layers += [MODULES[activation]()] if block.activate else []
         if block.dropout:
