@@ -169,7 +169,7 @@ def measure_processes(
 def measure_torch(architecture: Architecture, batch_size: int) -> float:
     """Train sixteen members for a few steps with the torch engine."""
     recipe = replace(make_recipe(LANES, batch_size), num_train=np.full(LANES, 4 * batch_size))
-    group = torch_engine.Group(architecture, recipe, draw_weights(architecture, LANES), make_images(architecture))
+    group = torch_engine.Group(architecture, recipe, draw_weights(architecture, LANES), make_images(architecture), 2)
     group.train_epoch(1)
     start = time.process_time()
     group.train_epoch(2)

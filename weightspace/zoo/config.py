@@ -16,6 +16,9 @@ FactorName = Literal[
     "dropout",
     "batch_size",
     "train_fraction",
+    "schedule",
+    "label_noise",
+    "augmentation",
 ]
 Value = float | str
 
@@ -52,6 +55,8 @@ class LogUniform(Config):
 
 Factor = Annotated[Fixed | Choice | Uniform | LogUniform, Field(discriminator="kind")]
 Factors = dict[FactorName, Factor]
+"""All must be said, except `seed` and what a zoo may do without: `schedule` (of the learning rate: constant, one_cycle
+or cosine), `label_noise` (share of the training labels that are wrong) and `augmentation` (none, flip or crop_flip)."""
 
 
 class Draw(Config):

@@ -15,7 +15,7 @@ from weightspace.zoo.torch_engine import train_members_torch
 from weightspace.zoo.training import PROPERTIES, Recipe, TrainMembers, Trajectory
 
 RECIPE_FACTORS = ["activation", "optimizer", "batch_size"]
-"""What members must share to be trained by one kernel."""
+"""What members must share to be trained by one kernel; what they augment comes on top."""
 
 
 def choose_engine(name: str, device: torch.device) -> TrainMembers:
@@ -48,6 +48,9 @@ def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
         weight_decay=factors["weight_decay"].to_numpy(float),
         dropout=factors["dropout"].to_numpy(float),
         num_train=np.maximum(1, np.round(fraction * num_images)).astype(np.int64),
+        schedule=factors["schedule"].to_numpy(str) if "schedule" in factors else "constant",
+        label_noise=factors["label_noise"].to_numpy(float) if "label_noise" in factors else 0.0,
+        augmentation=first.get("augmentation", "none"),
     )
 
 
@@ -64,13 +67,14 @@ def train_table(
     """Train members of any factors from given weights; members keep the table's order.
 
     Args:
-        factors: a row a member, with the columns of `members.FACTORS`.
+        factors: a row a member, with the columns of `members.FACTORS`; those of `members.OPTIONAL` may lack.
         on_epoch: called with the number of members whose next epoch is done.
     """
     train = choose_engine(engine, device)
     weights = np.empty((len(factors), epochs + 1, initial.shape[1]), np.float32)
     properties = {name: np.empty((len(factors), epochs + 1), np.float32) for name in PROPERTIES}
-    for rows in factors.groupby(RECIPE_FACTORS, sort=True).indices.values():
+    shared = [name for name in (*RECIPE_FACTORS, "augmentation") if name in factors]
+    for rows in factors.groupby(shared, sort=True).indices.values():
         rows = cast("np.ndarray", rows)
         recipe = make_recipe(factors.iloc[rows], len(images.train))
 

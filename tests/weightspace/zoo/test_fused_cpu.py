@@ -152,6 +152,15 @@ ODD = Architecture(
 )
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_schedules_and_wrong_labels_are_as_close_to_float64_as_torch(tiny_architecture, optimizer):
+    schedule, noise = np.array(["constant", "one_cycle", "cosine"]), np.array([0.5, 0.0, 0.2])
+    recipe = make_recipe(3, optimizer=optimizer, schedule=schedule, label_noise=noise, num_train=np.array([40, 40, 25]))
+    images, initial = make_images(tiny_architecture), start(tiny_architecture, 3)
+    fused, plain = measure_errors(tiny_architecture, recipe, initial, images)
+    assert (fused < 1.5 * plain + 1e-5).all()
+
+
 @pytest.mark.parametrize(
     "architecture", [MLP, TETRIS, ODD, STRIDED, SPARSE], ids=lambda architecture: architecture.name
 )
@@ -163,7 +172,8 @@ def test_trains_any_chain_of_blocks(architecture):
 
 
 def test_equals_the_torch_engine_in_all_it_returns(tiny_architecture, tiny_images):
-    recipe, initial = make_recipe(5), start(tiny_architecture, 5)
+    schedule, noise = np.resize(["one_cycle", "cosine", "constant"], 5), np.linspace(0, 0.4, 5)
+    recipe, initial = make_recipe(5, schedule=schedule, label_noise=noise), start(tiny_architecture, 5)
     fused = train_members_fused(tiny_architecture, recipe, initial, tiny_images, 2, CPU)
     plain = train_members_torch(tiny_architecture, recipe, initial, tiny_images, 2, CPU)
     np.testing.assert_array_equal(fused.weights[:, 0], initial.numpy())
@@ -252,4 +262,10 @@ def test_members_with_other_optimizers_and_batch_sizes_may_share_a_call(tiny_arc
 def test_refuses_an_activation_without_a_kernel(tiny_architecture, tiny_images):
     recipe = make_recipe(1, activation="softsign")
     with pytest.raises(BadInput, match=r"softsign.*torch engine"):
+        train_members_fused(tiny_architecture, recipe, start(tiny_architecture, 1), tiny_images, 1, CPU)
+
+
+def test_refuses_augmentation_and_names_the_engine_that_can(tiny_architecture, tiny_images):
+    recipe = make_recipe(1, augmentation="crop_flip")
+    with pytest.raises(BadInput, match=r"crop_flip.*torch engine"):
         train_members_fused(tiny_architecture, recipe, start(tiny_architecture, 1), tiny_images, 1, CPU)
