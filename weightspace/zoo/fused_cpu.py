@@ -44,8 +44,6 @@ def train_members_fused(
 ) -> Trajectory:
     """Train members that share a recipe; see `training.TrainMembers`. Uses as many threads as torch may.
 
-    A recipe's optimizer and batch size may also be arrays, a value a member: they need no kernels of their own.
-
     Raises:
         BadInput: the device is no CPU, or there is no kernel for the activation, an optimizer or the augmentation.
     """
@@ -237,7 +235,8 @@ class Group:
         if not lanes.label_noise.any():
             return None
         parts = zip(lanes.seed.tolist(), self.subsets, lanes.label_noise.tolist(), strict=True)
-        drawn = [draw_labels(seed, labels.astype(np.int64), *part, classes) for seed, *part in parts]
+        true = labels.astype(np.int64)
+        drawn = [draw_labels(seed, true, subset, share, classes) for seed, subset, share in parts]
         return np.stack(drawn, axis=1).astype(np.int32)
 
     def train_epoch(self, epoch: int, work: Work) -> None:

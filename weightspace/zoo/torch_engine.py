@@ -74,6 +74,10 @@ class Group:
         images: PreparedImages,
         epochs: int,
     ) -> None:
+        assert isinstance(recipe.optimizer, str)
+        assert isinstance(recipe.batch_size, int)
+        self.optimizer: Optimizer = recipe.optimizer
+        self.batch_size = recipe.batch_size
         self.architecture, self.recipe, self.weights, self.images = architecture, recipe, weights, images
         self.layout = build_layout(architecture)
         num_train, num_images = int(recipe.num_train[0]), len(images.train)
@@ -81,7 +85,7 @@ class Group:
         self.uses = torch.zeros(len(weights), num_images, dtype=torch.bool, device=weights.device)
         self.uses.scatter_(1, torch.from_numpy(np.stack(self.subsets)).to(weights.device), True)
         self.labels = self.draw_labels()
-        self.step, self.num_steps = 0, epochs * -(-num_train // recipe.batch_size)
+        self.step, self.num_steps = 0, epochs * -(-num_train // self.batch_size)
         self.state = (torch.zeros_like(weights), torch.zeros_like(weights))
 
     def draw_labels(self) -> Int64[Tensor, "members images"] | Int64[Tensor, " images"]:
@@ -91,7 +95,8 @@ class Group:
             return self.images.train_labels
         labels, seeds = self.images.train_labels.cpu().numpy(), self.recipe.seed.tolist()
         parts = zip(seeds, self.subsets, noise.tolist(), strict=True)
-        drawn = [draw_labels(seed, labels, *part, self.architecture.num_classes) for seed, *part in parts]
+        classes = self.architecture.num_classes
+        drawn = [draw_labels(seed, labels, subset, share, classes) for seed, subset, share in parts]
         return torch.from_numpy(np.stack(drawn)).to(self.images.train_labels.device)
 
     def train_epoch(self, epoch: int) -> None:
@@ -99,7 +104,7 @@ class Group:
         orders = [draw_order(int(s), epoch, part) for s, part in zip(self.recipe.seed, self.subsets, strict=True)]
         order = torch.from_numpy(np.stack(orders)).to(self.weights.device)
         places = draw_places(self.recipe, epoch, order.shape[1])
-        for start, stop in batch_bounds(order.shape[1], self.recipe.batch_size):
+        for start, stop in batch_bounds(order.shape[1], self.batch_size):
             changes = None if places is None else places[:, start:stop]
             gradient = self.compute_gradient(order[:, start:stop], changes)
             self.weights = self.take_step(gradient)
@@ -142,11 +147,11 @@ class Group:
         lr = torch.from_numpy(rate).to(self.weights)[:, None]
         decay = torch.from_numpy(self.recipe.weight_decay).to(self.weights)[:, None]
         weights = self.weights
-        if self.recipe.optimizer == "adamw":
+        if self.optimizer == "adamw":
             weights = weights * (1 - lr * decay)
         else:
             gradient = gradient + decay * weights
-        return weights - lr * find_direction(self.recipe.optimizer, gradient, self.state, self.step)
+        return weights - lr * find_direction(self.optimizer, gradient, self.state, self.step)
 
     def measure(self) -> dict[str, Float32[Tensor, " members"]]:
         """Measure loss and accuracy on all three splits."""

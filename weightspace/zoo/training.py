@@ -22,10 +22,12 @@ class Recipe:
     """How members train that share one kernel; what differs from member to member is an array."""
 
     activation: Activation
-    optimizer: Optimizer
-    """torch's semantics and defaults; SGD with momentum 0.9."""
-    batch_size: int
-    """The last batch of an epoch may be smaller; its loss is the mean over the images it has."""
+    optimizer: Optimizer | np.ndarray
+    """torch's semantics and defaults; SGD with momentum 0.9. A word a member for the fused engine only."""
+    batch_size: int | Int[np.ndarray, " members"]
+    """A number a member for the fused engine only.
+
+    The last batch of an epoch may be smaller; its loss is the mean over the images it has."""
     seed: Int64[np.ndarray, " members"]
     """Decides batch order, training subset and dropout, and nothing else does."""
     lr: Float[np.ndarray, " members"]
