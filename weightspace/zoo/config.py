@@ -69,11 +69,24 @@ class Draw(Config):
     factors: Factors
 
 
+class DrawnSeeds(Config):
+    """For each member of a grid a seed drawn at random; two may be alike."""
+
+    kind: Literal["drawn"]
+    count: int = Field(ge=1)
+    """Members of each combination."""
+    below: int = Field(ge=1)
+    """Seeds are whole numbers from 0 to below this."""
+    seed: int = Field(ge=0)
+    """Seeds the draw."""
+
+
 class Grid(Config):
     """Every combination of the factors' values, each with several seeds."""
 
     kind: Literal["grid"]
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | DrawnSeeds
+    """Those that every combination has, or how to draw some for each."""
     max_members: int = Field(ge=1)
     """A grid that expands to more is refused."""
     factors: Factors
@@ -89,13 +102,22 @@ class Mlp(Config):
     """False: weights only, as in the Tetris zoo."""
 
 
+class Resnet(Config):
+    """A residual network with the stem for CIFAR images. No engine trains one yet."""
+
+    kind: Literal["resnet"]
+    depth: Literal[18, 50]
+    width: int = Field(ge=1)
+    """Channels of the first stage; 64 as published."""
+
+
 class ZooConfig(Config):
     """One zoo: its images, its architecture, its members and how long they train."""
 
     images: str
     """Name of an image set of this study."""
-    architecture: str | Mlp
-    """`cnn_s`, `cnn_l`, `small_cnn`, or an `mlp` with its widths."""
+    architecture: str | Annotated[Mlp | Resnet, Field(discriminator="kind")]
+    """`cnn_s`, `cnn_l`, `small_cnn`, an `mlp` with its widths, or a `resnet`."""
     members: Annotated[Draw | Grid, Field(discriminator="kind")]
     epochs: int = Field(ge=1)
     """Passes over each member's training images; a checkpoint follows each, and epoch 0 is the initialisation."""

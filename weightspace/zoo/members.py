@@ -12,7 +12,20 @@ from jaxtyping import Float32
 from weightspace.config import BadInput
 from weightspace.layout import Place
 from weightspace.networks import ACTIVATIONS, Architecture, build_architecture, build_layout, build_mlp
-from weightspace.zoo.config import Choice, Draw, Factor, FactorName, Fixed, Grid, LogUniform, Mlp, Uniform, Value
+from weightspace.zoo.config import (
+    Choice,
+    Draw,
+    DrawnSeeds,
+    Factor,
+    FactorName,
+    Fixed,
+    Grid,
+    LogUniform,
+    Mlp,
+    Resnet,
+    Uniform,
+    Value,
+)
 from weightspace.zoo.training import STREAM_INIT, Augmentation, Optimizer, Schedule, seed_generator
 
 FACTORS: tuple[FactorName, ...] = get_args(FactorName)
@@ -40,10 +53,16 @@ BIAS_START = 0.01
 """Every bias starts here. Source: Model Zoos (arXiv 2209.14764), released generator."""
 
 
-def choose_architecture(choice: str | Mlp, shape: tuple[int, int, int], num_classes: int) -> Architecture:
-    """Build the architecture that a zoo names or describes, for images of a shape and some classes."""
+def choose_architecture(choice: str | Mlp | Resnet, shape: tuple[int, int, int], num_classes: int) -> Architecture:
+    """Build the architecture that a zoo names or describes, for images of a shape and some classes.
+
+    Raises:
+        BadInput: nothing has that name, or no engine trains it.
+    """
     if isinstance(choice, Mlp):
         return build_mlp(shape, choice.widths, num_classes, choice.bias)
+    if isinstance(choice, Resnet):
+        raise BadInput(f"architecture: got a resnet of depth {choice.depth}, which no engine trains yet")
     return build_architecture(choice, shape, num_classes)
 
 
@@ -119,11 +138,15 @@ def place_in_factor(factor: Factor, share: float) -> Value:
 def expand_grid(config: Grid) -> pd.DataFrame:
     """Combine every value of every factor with every seed."""
     values: dict[str, tuple[Value, ...]] = {name: list_bounds(factor) for name, factor in config.factors.items()}
-    values.setdefault("seed", tuple(config.seeds))
+    seeds = config.seeds
+    values.setdefault("seed", tuple(range(seeds.count)) if isinstance(seeds, DrawnSeeds) else seeds)
     count = math.prod(len(options) for options in values.values())
     if count > config.max_members:
         raise BadInput(f"members: the grid has {count} members, wanted at most max_members = {config.max_members}")
-    return pd.DataFrame(itertools.product(*values.values()), columns=pd.Index(values))
+    table = pd.DataFrame(itertools.product(*values.values()), columns=pd.Index(values))
+    if isinstance(seeds, DrawnSeeds) and "seed" not in config.factors:
+        table["seed"] = seed_generator(seeds.seed, FACTORS.index("seed")).integers(0, seeds.below, count)
+    return table
 
 
 def initialize_members(architecture: Architecture, factors: pd.DataFrame) -> Float32[torch.Tensor, "members weights"]:
