@@ -25,3 +25,15 @@ def test_mnist_seed_is_the_published_zoo_but_for_its_seeds():
     assert own[factors].equals(published[factors].iloc[:256])
     assert (zoo.architecture, zoo.epochs) == (preset.architecture, preset.epochs)
     assert images.model_copy(update={"source": None}) == build_images("mnist").model_copy(update={"source": None})
+
+
+def test_mnist_hyp_has_a_member_of_each_published_combination():
+    zoo, preset = read_study(ROOT / "studies/mnist-hyp").zoo["mnist_hyp"], build_preset("mnist_hyp_rand")
+    own, published = (draw_members(config.members).drop(columns=["member", "seed"]) for config in (zoo, preset))
+    names = list(own)
+    assert len(own) == 256
+    assert (
+        own.sort_values(names)
+        .reset_index(drop=True)
+        .equals(published.drop_duplicates().sort_values(names).reset_index(drop=True))
+    )
