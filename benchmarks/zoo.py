@@ -20,7 +20,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from weightspace.images.image_set import PreparedImages
-from weightspace.networks import Architecture, build_cnn_l, build_cnn_s, build_layout, trace_shapes
+from weightspace.networks import (
+    Architecture,
+    build_cnn_l,
+    build_cnn_s,
+    build_layout,
+    build_small_cnn,
+    trace_shapes,
+)
 from weightspace.zoo import torch_engine
 from weightspace.zoo.fused_build import compile_function
 from weightspace.zoo.fused_cpu import Group, Run, Work, train_members_fused
@@ -38,6 +45,7 @@ CASES = {
     "cnn_s_b10": (build_cnn_s(), 10),
     "cnn_s_b32": (build_cnn_s(), 32),
     "cnn_l": (build_cnn_l(), 10),
+    "small_cnn": (build_small_cnn(), 10),
 }
 """Networks and batch sizes, with tanh and Adam as in the published seed zoos."""
 
@@ -118,7 +126,9 @@ def build_module(architecture: Architecture) -> nn.Module:
     layers: list[nn.Module] = []
     for block, (channels, height, width) in zip(architecture.blocks, trace_shapes(architecture), strict=False):
         if block.kind == "conv":
-            layers.append(nn.Conv2d(channels, block.features, block.kernel))
+            layers.append(nn.Conv2d(channels, block.features, block.kernel, block.stride))
+        elif block.average:
+            layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, block.features)]
         else:
             layers += [nn.Flatten(), nn.Linear(channels * height * width, block.features)]
         layers += [nn.MaxPool2d(2)] if block.pool else []
@@ -169,7 +179,7 @@ def measure_processes(
 def measure_torch(architecture: Architecture, batch_size: int) -> float:
     """Train sixteen members for a few steps with the torch engine."""
     recipe = replace(make_recipe(LANES, batch_size), num_train=np.full(LANES, 4 * batch_size))
-    group = torch_engine.Group(architecture, recipe, draw_weights(architecture, LANES), make_images(architecture))
+    group = torch_engine.Group(architecture, recipe, draw_weights(architecture, LANES), make_images(architecture), 2)
     group.train_epoch(1)
     start = time.process_time()
     group.train_epoch(2)

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from weightspace.device import resolve_device
 from weightspace.images.image_set import ImageSet, prepare_images, read_image_set
-from weightspace.networks import Architecture, build_architecture
+from weightspace.networks import Architecture
 from weightspace.record import Record, read_record, replace_folder, write_record
 from weightspace.store import write_part
 from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.members import choose_architecture
 from weightspace.zoo.shards import Shard, plan_shards, train_shard
 from weightspace.zoo.train import check_images
 
@@ -32,7 +33,7 @@ def make_zoo(
     source = root / "data" / "images" / config.images
     images_record = read_record(source)
     image_set = read_image_set(source)
-    architecture = build_architecture(config.architecture, image_set.shape[0], image_set.num_classes)
+    architecture = choose_architecture(config.architecture, image_set.shape, image_set.num_classes)
     check_images(architecture, image_set, config.images)
     shards = plan_shards(config, architecture, images_record.digest)
     work = root / "data" / ".work" / "zoo" / name

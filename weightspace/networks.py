@@ -1,10 +1,11 @@
 """Describe the networks that zoos are made of, and run many of one kind at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,22 +24,31 @@ ACTIVATIONS = {
 
 
 class Block(Config):
-    """One layer with weights and what follows it, in this order: pooling, activation, dropout."""
+    """One layer with weights and what follows it, in this order: pooling, activation, dropout.
+
+    What a block need not say is left out of its JSON too, so that networks without it are described as ever.
+    """
 
     kind: Literal["conv", "linear"]
     features: int
     """Output channels or neurons."""
     kernel: int = 1
-    """Edge of the square kernel; stride 1, no padding."""
+    """Edge of the square kernel; no padding."""
+    stride: int = Field(default=1, ge=1, exclude_if=lambda value: value == 1)
+    """Pixels between neighbouring positions of the kernel."""
     pool: bool = False
     """Maximum over 2x2 windows, before the activation."""
     activate: bool = True
     dropout: bool = False
     """True: the member's dropout rate applies here."""
+    average: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Of a linear block: True takes the mean of each channel over the image, False flattens what comes in."""
+    bias: bool = Field(default=True, exclude_if=lambda value: value)
+    """False: the layer has weights only."""
 
 
 class Architecture(Config):
-    """A chain of blocks from images to logits; the first linear block flattens."""
+    """A chain of blocks from images to logits; the first linear block flattens or averages over the image."""
 
     name: str
     channels: int
@@ -55,6 +65,11 @@ class Architecture(Config):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         return self.channels, self.height, self.width
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Say whether its weights fit images of other sizes too: it averages over the image."""
+        return any(block.average for block in self.blocks)
 
 
 def build_cnn_s(channels: int = 1, num_classes: int = 10) -> Architecture:
@@ -85,14 +100,50 @@ def build_cnn_l(channels: int = 3, num_classes: int = 10) -> Architecture:
     return Architecture(name="cnn_l", channels=channels, height=32, width=32, blocks=(*conv, *head))
 
 
-ARCHITECTURES = {"cnn_s": build_cnn_s, "cnn_l": build_cnn_l}
+def build_small_cnn(channels: int = 1, num_classes: int = 10) -> Architecture:
+    """Build the network of the Small CNN Zoo: 4,970 weights with one channel, for images of 28x28 or any other size.
+
+    Source: Unterthiner et al., Predicting Neural Network Accuracy from Weights (arXiv 2002.11448).
+    """
+    conv = [Block(kind="conv", features=16, kernel=3, stride=2, dropout=True) for _ in range(3)]
+    head = Block(kind="linear", features=num_classes, average=True, activate=False)
+    return Architecture(name="small_cnn", channels=channels, height=28, width=28, blocks=(*conv, head))
 
 
-def build_architecture(name: str, channels: int, num_classes: int) -> Architecture:
-    """Build a named architecture for images of some channels and classes."""
+def build_mlp(shape: tuple[int, int, int], widths: Sequence[int], num_classes: int, bias: bool = True) -> Architecture:
+    """Build a chain of linear layers with hidden layers of these widths, for images of a shape.
+
+    The Tetris zoo's network, 100 weights, has the shape (1, 4, 4), one hidden layer of 5, four classes and no biases.
+    """
+    hidden = [Block(kind="linear", features=width, dropout=True, bias=bias) for width in widths]
+    head = Block(kind="linear", features=num_classes, activate=False, bias=bias)
+    name = "_".join(["mlp", *map(str, widths), *([] if bias else ["no_bias"])])
+    channels, height, width = shape
+    return Architecture(name=name, channels=channels, height=height, width=width, blocks=(*hidden, head))
+
+
+ARCHITECTURES: dict[str, Callable[[int, int], Architecture]] = {
+    "cnn_s": build_cnn_s,
+    "cnn_l": build_cnn_l,
+    "small_cnn": build_small_cnn,
+}
+"""Networks by name, each built from a number of channels and of classes."""
+
+
+def build_architecture(name: str, shape: tuple[int, int, int], num_classes: int) -> Architecture:
+    """Build a named architecture for images of a shape and some classes; those that fit one size only keep it.
+
+    Raises:
+        BadInput: nothing has that name, or the images are too small for it.
+    """
     if name not in ARCHITECTURES:
-        raise BadInput(f"architecture: got {name!r}, wanted one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name](channels, num_classes)
+        raise BadInput(f"architecture: got {name!r}, wanted one of {', '.join(ARCHITECTURES)}, or an mlp")
+    architecture = ARCHITECTURES[name](shape[0], num_classes)
+    if architecture.takes_any_size:
+        architecture = architecture.model_copy(update={"height": shape[1], "width": shape[2]})
+    if min(map(min, trace_shapes(architecture))) < 1:
+        raise BadInput(f"architecture: {name} leaves nothing of images of shape {shape}, wanted larger ones")
+    return architecture
 
 
 def trace_shapes(architecture: Architecture) -> list[tuple[int, int, int]]:
@@ -103,7 +154,7 @@ def trace_shapes(architecture: Architecture) -> list[tuple[int, int, int]]:
         if block.kind == "linear":
             shapes.append((block.features, 1, 1))
             continue
-        height, width = height - block.kernel + 1, width - block.kernel + 1
+        height, width = ((edge - block.kernel) // block.stride + 1 for edge in (height, width))
         if block.pool:
             height, width = height // 2, width // 2
         shapes.append((block.features, height, width))
@@ -111,7 +162,7 @@ def trace_shapes(architecture: Architecture) -> list[tuple[int, int, int]]:
 
 
 def build_layout(architecture: Architecture) -> Layout:
-    """Lay out the weight vector: per block the weight as (out, in, kh, kw), then the bias.
+    """Lay out the weight vector: per block the weight as (out, in, kh, kw), then the bias if it has one.
 
     Hidden units of block `i` carry the permutation `p{i}`; images and logits stay where they are.
     """
@@ -126,7 +177,7 @@ def build_layout(architecture: Architecture) -> Layout:
         channels, height, width = shapes[layer]
         outgoing = None if layer == len(architecture.blocks) - 1 else f"p{layer}"
         kernel = (block.kernel, block.kernel) if block.kind == "conv" else ()
-        fan_in = channels if block.kind == "conv" else channels * height * width
+        fan_in = channels if block.kind == "conv" or block.average else channels * height * width
         kind: Kind = "conv" if block.kind == "conv" else "linear"
         offset = places[-1].stop if places else 0
         axes = (outgoing, incoming, *(None for _ in kernel))
@@ -135,7 +186,7 @@ def build_layout(architecture: Architecture) -> Layout:
         bias = Place(
             name=f"{name}.bias", kind="bias", layer=layer, shape=shape[:1], offset=weight.stop, axes=(outgoing,)
         )
-        places += [weight, bias]
+        places += [weight, bias] if block.bias else [weight]
         incoming = outgoing
     return Layout(places=tuple(places))
 
@@ -165,22 +216,25 @@ def run_networks(
         images: one batch each, or one batch that all members see.
         masks: dropout factors (0 or 1/(1-p)) after each block that has dropout, by block number; features flattened.
     """
-    names = list(tensors)
-    members = tensors[names[0]].shape[0]
+    parts = iter(tensors.values())
+    members = next(iter(tensors.values())).shape[0]
     shared = images.ndim == 4
     if shared and architecture.blocks[0].kind == "linear":
         images, shared = images.expand(members, *images.shape), False
     x = images if shared else images.transpose(0, 1).flatten(1, 2)  # batch, members * channels, height, width
     batch = x.shape[0]
     for layer, block in enumerate(architecture.blocks):
-        weight, bias = tensors[names[2 * layer]], tensors[names[2 * layer + 1]]
+        weight, bias = next(parts), next(parts) if block.bias else None
         if block.kind == "conv":
             groups = 1 if shared and layer == 0 else members
-            x = F.conv2d(x, weight.flatten(0, 1), bias.flatten(), groups=groups)
+            flat_bias = None if bias is None else bias.flatten()
+            x = F.conv2d(x, weight.flatten(0, 1), flat_bias, stride=block.stride, groups=groups)
             x = max_pool(x) if block.pool else x
         else:
+            x = x.reshape(batch, members, weight.shape[2], -1).mean(-1) if block.average else x
             per_member = x.reshape(batch, members, -1).transpose(0, 1)
-            x = torch.baddbmm(bias.unsqueeze(1), per_member, weight.transpose(1, 2)).transpose(0, 1)
+            shift = weight.new_zeros(members, 1, 1) if bias is None else bias.unsqueeze(1)
+            x = torch.baddbmm(shift, per_member, weight.transpose(1, 2)).transpose(0, 1)
         x = ACTIVATIONS[activation](x) if block.activate else x
         if masks is not None and layer in masks:
             x = x * masks[layer].transpose(0, 1).reshape(x.shape)

@@ -9,6 +9,8 @@ from weightspace.networks import (
     build_cnn_l,
     build_cnn_s,
     build_layout,
+    build_mlp,
+    build_small_cnn,
     max_pool,
     run_networks,
     trace_shapes,
@@ -69,4 +71,51 @@ def test_shapes_are_those_that_the_network_computes():
 
 def test_unknown_architecture_is_named():
     with pytest.raises(BadInput, match=r"'cnn_x', wanted one of cnn_s, cnn_l"):
-        build_architecture("cnn_x", 1, 10)
+        build_architecture("cnn_x", (1, 28, 28), 10)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "num_weights"),
+    [
+        (build_small_cnn(), 4970),
+        (build_mlp((1, 4, 4), (5,), 4, bias=False), 100),
+        (build_mlp((1, 28, 28), (32, 16), 10), 784 * 32 + 32 + 32 * 16 + 16 + 16 * 10 + 10),
+    ],
+)
+def test_networks_have_the_published_number_of_weights(architecture, num_weights):
+    assert build_layout(architecture).num_weights == num_weights
+
+
+def test_small_cnn_computes_what_torch_computes():
+    architecture = build_architecture("small_cnn", (1, 32, 32), 10)
+    layout = build_layout(architecture)
+    weights, images = draw(2, layout.num_weights) * 0.2, draw(5, 1, 32, 32)
+    logits = run_networks(architecture, layout.split(weights), images, "relu")
+    for member in range(2):
+        one, x = layout.split(weights[member]), images
+        for layer in (1, 2, 3):
+            x = F.relu(F.conv2d(x, one[f"conv{layer}.weight"], one[f"conv{layer}.bias"], stride=2))
+        x = F.linear(x.mean((2, 3)), one["fc1.weight"], one["fc1.bias"])
+        torch.testing.assert_close(logits[member], x, atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_without_biases_has_none():
+    architecture = build_mlp((1, 4, 4), (5,), 4, bias=False)
+    layout = build_layout(architecture)
+    assert all(place.kind == "linear" for place in layout.places)
+    tensors = layout.split(draw(3, layout.num_weights))
+    logits = run_networks(architecture, tensors, torch.zeros(2, 1, 4, 4), "relu")
+    assert torch.equal(logits, torch.zeros(3, 2, 4))
+
+
+def test_what_a_block_does_not_have_is_not_in_its_json():
+    assert set(build_cnn_s().model_dump(mode="json")["blocks"][0]) == {
+        "kind", "features", "kernel", "pool", "activate", "dropout"
+    }  # fmt: skip
+    strided = build_small_cnn()
+    assert type(strided).model_validate(strided.model_dump(mode="json")) == strided
+
+
+def test_images_too_small_for_a_network_are_refused():
+    with pytest.raises(BadInput, match="small_cnn leaves nothing of images of shape"):
+        build_architecture("small_cnn", (1, 8, 8), 10)

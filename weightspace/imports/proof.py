@@ -95,7 +95,8 @@ def find_obstacle(structure: Structure, test: ProofImages | None, num_members: i
             f"{structure.name} is not an architecture that can be run: strides, pooling and activations are not known"
         )
     shape, classes = tuple(test.images.shape[1:]), int(test.labels.max()) + 1
-    if shape != known.image_shape or classes > known.num_classes:
+    fits = shape[0] == known.channels if known.takes_any_size else shape == known.image_shape
+    if not fits or classes > known.num_classes:
         wanted = f"{known.name} takes {known.image_shape} and tells {known.num_classes} apart"
         return f"the images are {shape} of {classes} classes, {wanted}"
     return None

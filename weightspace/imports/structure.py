@@ -23,7 +23,7 @@ class Structure:
     """How a kind of network lies in a weight vector."""
 
     name: str
-    """`cnn_s`, `cnn_l`, or `net_` and a digest of the layout."""
+    """As in `networks.ARCHITECTURES`, or `net_` and a digest of the layout."""
     layout: Layout
     architecture: Architecture | None
     """None: the network is not known, so that it cannot be run."""

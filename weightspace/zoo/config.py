@@ -16,6 +16,9 @@ FactorName = Literal[
     "dropout",
     "batch_size",
     "train_fraction",
+    "schedule",
+    "label_noise",
+    "augmentation",
 ]
 Value = float | str
 
@@ -52,6 +55,8 @@ class LogUniform(Config):
 
 Factor = Annotated[Fixed | Choice | Uniform | LogUniform, Field(discriminator="kind")]
 Factors = dict[FactorName, Factor]
+"""All must be said, except `seed` and what a zoo may do without: `schedule` (of the learning rate: constant, one_cycle
+or cosine), `label_noise` (share of the training labels that are wrong) and `augmentation` (none, flip or crop_flip)."""
 
 
 class Draw(Config):
@@ -64,14 +69,46 @@ class Draw(Config):
     factors: Factors
 
 
+class DrawnSeeds(Config):
+    """For each member of a grid a seed drawn at random; two may be alike."""
+
+    kind: Literal["drawn"]
+    count: int = Field(ge=1)
+    """Members of each combination."""
+    below: int = Field(ge=1)
+    """Seeds are whole numbers from 0 to below this."""
+    seed: int = Field(ge=0)
+    """Seeds the draw."""
+
+
 class Grid(Config):
     """Every combination of the factors' values, each with several seeds."""
 
     kind: Literal["grid"]
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | DrawnSeeds
+    """Those that every combination has, or how to draw some for each."""
     max_members: int = Field(ge=1)
     """A grid that expands to more is refused."""
     factors: Factors
+
+
+class Mlp(Config):
+    """A chain of linear layers, for images of any size."""
+
+    kind: Literal["mlp"]
+    widths: tuple[Annotated[int, Field(ge=1)], ...]
+    """Neurons of each hidden layer."""
+    bias: bool
+    """False: weights only, as in the Tetris zoo."""
+
+
+class Resnet(Config):
+    """A residual network with the stem for CIFAR images. No engine trains one yet."""
+
+    kind: Literal["resnet"]
+    depth: Literal[18, 50]
+    width: int = Field(ge=1)
+    """Channels of the first stage; 64 as published."""
 
 
 class ZooConfig(Config):
@@ -79,8 +116,8 @@ class ZooConfig(Config):
 
     images: str
     """Name of an image set of this study."""
-    architecture: str
-    """`cnn_s` or `cnn_l`."""
+    architecture: str | Annotated[Mlp | Resnet, Field(discriminator="kind")]
+    """`cnn_s`, `cnn_l`, `small_cnn`, an `mlp` with its widths, or a `resnet`."""
     members: Annotated[Draw | Grid, Field(discriminator="kind")]
     epochs: int = Field(ge=1)
     """Passes over each member's training images; a checkpoint follows each, and epoch 0 is the initialisation."""

@@ -33,12 +33,13 @@ def evaluate_members(
     weights: Float32[Tensor, "members weights"],
     activation: Activation,
     images: Float32[Tensor, "images channels height width"],
-    labels: Int64[Tensor, " images"],
+    labels: Int64[Tensor, " images"] | Int64[Tensor, "members images"],
     uses: Bool[Tensor, "members images"] | None = None,
 ) -> tuple[Float32[Tensor, " members"], Float32[Tensor, " members"]]:
     """Measure mean cross-entropy and accuracy, without dropout.
 
     Args:
+        labels: of all members, or of each.
         uses: which images count for which member; None: all.
 
     Returns:
@@ -47,7 +48,7 @@ def evaluate_members(
     loss = weights.new_zeros(len(weights), dtype=torch.float64)
     correct = torch.zeros_like(loss)
     for part, logits in iterate_logits(architecture, weights, activation, images):
-        target = labels[part].expand(len(weights), -1)
+        target = labels[..., part].expand(len(weights), -1)
         image_loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").double()
         hit = (logits.argmax(-1) == target).double() + 0 * image_loss  # not-a-number stays visible
         counts = 1.0 if uses is None else uses[:, part]

@@ -27,27 +27,25 @@ def write_convolution(source: Source, shape: Convolution) -> None:
 def write_tile(source: Source, shape: Convolution, size: int, wide: int) -> None:
     """Sum the convolution for some features at `edge` rows by `wide` columns, in `s{feature}_{row}_{column}`."""
     spots = list(product(range(shape.edge), range(wide)))
-    kernel = shape.kernel
+    kernel, stride = shape.kernel, shape.stride
     for f in range(size):
-        source.add(f"s{f}_0_0 = load_at(weights, feature, {shape.features * shape.weights_per_feature + f})")
+        bias = f"load_at(weights, feature, {shape.features * shape.weights_per_feature + f})"
+        source.add(f"s{f}_0_0 = {bias if shape.bias else 'zeros()'}")
         source.add(*(f"s{f}_{r}_{c} = s{f}_0_0" for r, c in spots[1:]))
     with source.loop("channel", shape.channels), source.loop("y", kernel):
         source.add(
-            f"x = (channel * {shape.height} + row * {shape.edge} + y) * {shape.width} + column",
+            f"x = (channel * {shape.height} + row * {shape.pitch} + y) * {shape.width} + column * {stride}",
             f"w = ((feature * {shape.channels}) + channel) * {kernel**2} + y * {kernel}",
         )
+        loaded: set[int] = set()
         for k in range(kernel):
-            new = range(wide) if k == 0 else range(wide - 1, wide)
-            source.add(
-                *(
-                    f"x{r}_{k + c} = load_at(entry, x, {r * shape.width + k + c})"
-                    for r in range(shape.edge)
-                    for c in new
-                )
-            )
+            new = [k + c * stride for c in range(wide) if k + c * stride not in loaded]
+            loaded.update(new)
+            for r, c in product(range(shape.edge), new):
+                source.add(f"x{r}_{c} = load_at(entry, x, {r * stride * shape.width + c})")
             for f in range(size):
                 source.add(f"v = load_at(weights, w, {f * shape.weights_per_feature + k})")
-                source.add(*(f"s{f}_{r}_{c} = fma(v, x{r}_{k + c}, s{f}_{r}_{c})" for r, c in spots))
+                source.add(*(f"s{f}_{r}_{c} = fma(v, x{r}_{k + c * stride}, s{f}_{r}_{c})" for r, c in spots))
 
 
 def write_outputs(source: Source, shape: Convolution, size: int, wide: int) -> None:
@@ -85,27 +83,26 @@ def write_gradient_tile(source: Source, shape: Convolution, tall: int) -> None:
     Under pooling only the winner has a gradient: the inputs that it saw are selected, first between columns, then
     between rows.
     """
-    across = range(shape.kernel)
+    across, stride = range(shape.kernel), shape.stride
     cells = list(product(range(tall), across))
     source.add(*(f"s{r}_{c} = zeros()" for r, c in cells))
     with source.loop("row", shape.rows), source.loop("column", shape.columns):
         source.add(
             f"i = (feature * {shape.rows} + row) * {shape.columns} + column",
             "d = load(delta, i)",
-            f"x = (channel * {shape.height} + row * {shape.edge} + top) * {shape.width} + column * {shape.edge}",
+            f"x = (channel * {shape.height} + row * {shape.pitch} + top) * {shape.width} + column * {shape.pitch}",
         )
         if not shape.pool:
             source.add(*(f"s{r}_{c} = fma(d, load_at(entry, x, {r * shape.width + c}), s{r}_{c})" for r, c in cells))
         else:
             source.add("lower, right = load_mask(winners, 2 * i), load_mask(winners, 2 * i + 1)")
-            for r in range(tall + 1):
+            for r in range(tall + stride):
                 for c in across:
                     i = r * shape.width + c
-                    source.add(f"x{r}_{c} = select(right, load_at(entry, x, {i + 1}), load_at(entry, x, {i}))")
-                if r:
-                    source.add(
-                        *(f"s{r - 1}_{c} = fma(d, select(lower, x{r}_{c}, x{r - 1}_{c}), s{r - 1}_{c})" for c in across)
-                    )
+                    source.add(f"x{r}_{c} = select(right, load_at(entry, x, {i + stride}), load_at(entry, x, {i}))")
+                upper = r - stride
+                for c in across if upper >= 0 else ():
+                    source.add(f"s{upper}_{c} = fma(d, select(lower, x{r}_{c}, x{upper}_{c}), s{upper}_{c})")
     source.add(f"at = w + top * {shape.kernel}")
     for r, c in cells:
         i = r * shape.kernel + c
@@ -120,7 +117,7 @@ def write_convolution_inputs(source: Source, shape: Convolution) -> None:
         with source.loop("i", area):
             source.add("store(previous, plane + i, zeros())")
         with source.loop("row", shape.rows), source.loop("column", shape.columns):
-            source.add(f"x = plane + row * {shape.edge * shape.width} + column * {shape.edge}")
+            source.add(f"x = plane + row * {shape.pitch * shape.width} + column * {shape.pitch}")
             for left in range(0, shape.patch, wide):
                 write_patch(source, shape, range(left, min(left + wide, shape.patch)))
 
@@ -151,14 +148,15 @@ def write_patch(source: Source, shape: Convolution, columns: range) -> None:
 
 def write_patch_row(source: Source, shape: Convolution, r: int, columns: range) -> None:
     """Add one feature's share to one row of a patch."""
-    kernel = shape.kernel
-    needed = range(max(columns.start - shape.edge + 1, 0), min(columns.stop, kernel))
+    kernel, stride = shape.kernel, shape.stride
+    needed = range(max(columns.start - (shape.edge - 1) * stride, 0), min(columns.stop, kernel))
     if not shape.pool:
         source.add(*(f"s{r}_{c} = fma(d, load_at(weights, w, {r * kernel + c}), s{r}_{c})" for c in needed))
         return
     for k in needed:
         here = f"load_at(weights, w, {r * kernel + k})" if r < kernel else "zeros()"
-        above = f"load_at(weights, w, {(r - 1) * kernel + k})" if r else "zeros()"
+        above = f"load_at(weights, w, {(r - stride) * kernel + k})" if r >= stride else "zeros()"
         source.add(f"v{k} = select(lower, {above}, {here})")
     for c in columns:
-        source.add(*(f"s{r}_{c} = fma(d{n}, v{c - n}, s{r}_{c})" for n in (0, 1) if c - n in needed))
+        seen = [(n, c - n * stride) for n in (0, 1) if c - n * stride in needed]
+        source.add(*(f"s{r}_{c} = fma(d{n}, v{k}, s{r}_{c})" for n, k in seen))

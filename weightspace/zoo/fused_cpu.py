@@ -27,7 +27,7 @@ from weightspace.zoo.fused_tables import (
     tabulate_shares,
 )
 from weightspace.zoo.fused_vectors import LANES
-from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_order, draw_subset
+from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_labels, draw_order, draw_subset
 
 NUM_TABLES = 5
 """Of a group's state: weights, gradients, two moments, room for gradients."""
@@ -44,10 +44,8 @@ def train_members_fused(
 ) -> Trajectory:
     """Train members that share a recipe; see `training.TrainMembers`. Uses as many threads as torch may.
 
-    A recipe's optimizer and batch size may also be arrays, a value a member: they need no kernels of their own.
-
     Raises:
-        BadInput: the device is no CPU, or there is no kernel for the activation or an optimizer.
+        BadInput: the device is no CPU, or there is no kernel for the activation, an optimizer or the augmentation.
     """
     check_support(recipe, device)
     run = Run(architecture, recipe, initial, images, epochs)
@@ -60,7 +58,7 @@ def train_members_fused(
 
 def check_support(recipe: Recipe, device: torch.device) -> None:
     """Refuse what only the torch engine could do."""
-    asked = [(recipe.activation, kernels.ACTIVATIONS)]
+    asked = [(recipe.activation, kernels.ACTIVATIONS), (recipe.augmentation, ("none",))]
     asked += [(name, kernels.OPTIMIZERS) for name in np.unique(np.asarray(recipe.optimizer)).tolist()]
     for name, known in asked:
         if name not in known:
@@ -191,15 +189,19 @@ class Work:
             self.job[field] = number
 
     def set_rows(
-        self, table: ImageTable, parts: list[Int64[np.ndarray, " _"]], counts: Int32[np.ndarray, " lanes"]
+        self,
+        table: ImageTable,
+        parts: list[Int64[np.ndarray, " _"]],
+        counts: Int32[np.ndarray, " lanes"],
+        labels: Int32[np.ndarray, "images lanes"] | None = None,
     ) -> None:
-        """Enter the images that lanes see, in this order."""
+        """Enter the images that lanes see, in this order, with labels of their own or the table's."""
         order = lay_rows(parts)
         self.set_tables(
             {
                 driver.IMAGES: table.pixels,
                 driver.ORDER: order,
-                driver.LABELS: table.labels[order],
+                driver.LABELS: table.labels[order] if labels is None else np.take_along_axis(labels, order, 0),
                 driver.COUNTS: counts,
             }
         )
@@ -221,17 +223,28 @@ class Group:
             draw_subset(int(seed), int(count), num_images)
             for seed, count in zip(self.lanes.seed, self.counts, strict=True)
         ]
+        self.labels = self.draw_labels(run.tables["train"].labels)
         self.state = make_vectors(NUM_TABLES, run.num_weights)
         self.state[0] = run.initial[rows].T
         self.dropout = tabulate_dropout(self.lanes)
         self.updates = np.array([run.kernels.updates[name] for name in self.lanes.optimizers])
 
+    def draw_labels(self, labels: Int32[np.ndarray, " images"]) -> Int32[np.ndarray, "images lanes"] | None:
+        """Return the training labels that each lane sees; None: all see the true ones."""
+        lanes, classes = self.lanes, self.run.architecture.num_classes
+        if not lanes.label_noise.any():
+            return None
+        parts = zip(lanes.seed.tolist(), self.subsets, lanes.label_noise.tolist(), strict=True)
+        true = labels.astype(np.int64)
+        drawn = [draw_labels(seed, true, subset, share, classes) for seed, subset, share in parts]
+        return np.stack(drawn, axis=1).astype(np.int32)
+
     def train_epoch(self, epoch: int, work: Work) -> None:
         """Take the members through their images once; epochs count from 1."""
         lanes = self.lanes
         orders = [draw_order(int(s), epoch, part) for s, part in zip(lanes.seed, self.subsets, strict=True)]
-        work.set_rows(self.run.tables["train"], orders, self.counts)
-        events, schedule = tabulate_schedule(lanes, epoch)
+        work.set_rows(self.run.tables["train"], orders, self.counts, self.labels)
+        events, schedule = tabulate_schedule(lanes, epoch, self.run.epochs)
         drops = bool(lanes.dropout.any())
         work.set_tables(
             {
@@ -249,11 +262,11 @@ class Group:
     def evaluate(self, split: str, work: Work) -> tuple[Float32[np.ndarray, " lanes"], Float32[np.ndarray, " lanes"]]:
         """Measure loss and accuracy of each lane on a split; of the training images on its own."""
         table = self.run.tables[split]
-        parts, counts = self.subsets, self.counts
+        parts, counts, labels = self.subsets, self.counts, self.labels
         if split != "train":
             parts = [np.arange(len(table.labels))] * LANES
-            counts = np.full(LANES, len(table.labels), np.int32)
-        work.set_rows(table, parts, counts)
+            counts, labels = np.full(LANES, len(table.labels), np.int32), None
+        work.set_rows(table, parts, counts, labels)
         result = make_vectors(2)
         work.set_tables({driver.RESULT: result, driver.KEYS: self.dropout, driver.DROPOUT: self.dropout})
         self.run.kernels.evaluate(work.job.ctypes.data)

@@ -65,6 +65,8 @@ def write_weight_gradient(shape: Convolution | Linear) -> str:
         write_linear_gradient(source, shape)
     else:
         write_convolution_gradient(source, shape)
+    if not shape.bias:
+        return source.text()
     outputs = shape.num_units // shape.features
     with source.loop("feature", shape.features):
         source.add(f"i = {shape.features * shape.weights_per_feature} + feature", "s = load(gradient, i)")

@@ -48,14 +48,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Shape of a convolution with stride 1 and no padding, and whether maxima over 2x2 windows follow."""
+    """Shape of a convolution without padding, and whether maxima over 2x2 windows follow."""
 
     channels: int
     height: int
     width: int
     features: int
     kernel: int
+    stride: int
     pool: bool
+    bias: bool
 
     @property
     def edge(self) -> int:
@@ -63,19 +65,24 @@ class Convolution:
         return POOL if self.pool else 1
 
     @property
+    def pitch(self) -> int:
+        """Return how many inputs lie between what neighbouring outputs look at."""
+        return self.edge * self.stride
+
+    @property
     def patch(self) -> int:
         """Return the edge of the square of inputs that one output looks at."""
-        return self.kernel + self.edge - 1
+        return self.kernel + (self.edge - 1) * self.stride
 
     @property
     def rows(self) -> int:
         """Count rows of outputs."""
-        return (self.height - self.kernel + 1) // self.edge
+        return ((self.height - self.kernel) // self.stride + 1) // self.edge
 
     @property
     def columns(self) -> int:
         """Count columns of outputs."""
-        return (self.width - self.kernel + 1) // self.edge
+        return ((self.width - self.kernel) // self.stride + 1) // self.edge
 
     @property
     def weights_per_feature(self) -> int:
@@ -94,6 +101,9 @@ class Linear:
 
     inputs: int
     features: int
+    positions: int
+    """How many numbers each input is the mean of; they lie side by side."""
+    bias: bool
     edge = 1
 
     @property
@@ -126,7 +136,9 @@ def list_shapes(architecture: Architecture) -> list[Convolution | Linear]:
     shapes: list[Convolution | Linear] = []
     for block, (channels, height, width) in zip(architecture.blocks, trace_shapes(architecture), strict=False):
         if block.kind == "conv":
-            shapes.append(Convolution(channels, height, width, block.features, block.kernel, block.pool))
+            window = block.features, block.kernel, block.stride, block.pool, block.bias
+            shapes.append(Convolution(channels, height, width, *window))
         else:
-            shapes.append(Linear(channels * height * width, block.features))
+            inputs, positions = (channels, height * width) if block.average else (channels * height * width, 1)
+            shapes.append(Linear(inputs, block.features, positions, block.bias))
     return shapes

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt32
 
 from weightspace.zoo.fused_vectors import LANES
-from weightspace.zoo.training import Recipe, mix_bits
+from weightspace.zoo.training import Recipe, mix_bits, scale_rate
 
 UNUSED = -1
 
@@ -55,6 +55,8 @@ class Lanes:
     weight_decay: np.ndarray
     dropout: np.ndarray
     num_train: Int[np.ndarray, " lanes"]
+    schedule: np.ndarray
+    label_noise: np.ndarray
 
     @property
     def steps(self) -> Int[np.ndarray, " lanes"]:
@@ -90,7 +92,7 @@ def find_ends(lanes: Lanes) -> Bool[np.ndarray, "rows lanes"]:
 
 
 def tabulate_schedule(
-    lanes: Lanes, epoch: int
+    lanes: Lanes, epoch: int, epochs: int
 ) -> tuple[Int64[np.ndarray, " rows"], Float32[np.ndarray, "events numbers lanes"]]:
     """Tabulate after which rows lanes take steps (`UNUSED` elsewhere), and with which numbers.
 
@@ -101,11 +103,13 @@ def tabulate_schedule(
     rows = np.flatnonzero(ends.any(1))
     events = np.full(len(ends), UNUSED, np.int64)
     events[rows] = np.arange(len(rows))
-    time = (epoch - 1) * lanes.steps + rows[:, None] // lanes.batch_size + 1.0
+    step = (epoch - 1) * lanes.steps + rows[:, None] // lanes.batch_size
+    time = step + 1.0
     adaptive = np.isin(lanes.optimizer, ["adam", "adamw"])
     schedule = make_vectors(len(rows), 3 + len(lanes.optimizers))
-    schedule[:, 0] = lanes.lr / np.where(adaptive, 1 - 0.9**time, 1)
-    schedule[:, 1] = np.where(lanes.optimizer == "adamw", 1 - lanes.lr * lanes.weight_decay, lanes.weight_decay)
+    rate = lanes.lr * scale_rate(lanes.schedule, step, epochs * lanes.steps)
+    schedule[:, 0] = rate / np.where(adaptive, 1 - 0.9**time, 1)
+    schedule[:, 1] = np.where(lanes.optimizer == "adamw", 1 - rate * lanes.weight_decay, lanes.weight_decay)
     schedule[:, 2] = (1 - 0.999**time) ** -0.5
     for number, optimizer in enumerate(lanes.optimizers):
         schedule[:, 3 + number] = ends[rows] & (lanes.optimizer == optimizer)

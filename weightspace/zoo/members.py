@@ -11,13 +11,34 @@ from jaxtyping import Float32
 
 from weightspace.config import BadInput
 from weightspace.layout import Place
-from weightspace.networks import ACTIVATIONS, Architecture, build_layout
-from weightspace.zoo.config import Choice, Draw, Factor, FactorName, Fixed, Grid, LogUniform, Uniform, Value
-from weightspace.zoo.training import STREAM_INIT, Optimizer, seed_generator
+from weightspace.networks import ACTIVATIONS, Architecture, build_architecture, build_layout, build_mlp
+from weightspace.zoo.config import (
+    Choice,
+    Draw,
+    DrawnSeeds,
+    Factor,
+    FactorName,
+    Fixed,
+    Grid,
+    LogUniform,
+    Mlp,
+    Resnet,
+    Uniform,
+    Value,
+)
+from weightspace.zoo.training import STREAM_INIT, Augmentation, Optimizer, Schedule, seed_generator
 
 FACTORS: tuple[FactorName, ...] = get_args(FactorName)
 INITS = ("uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal")
-WORDS = {"activation": tuple(ACTIVATIONS), "init": INITS, "optimizer": get_args(Optimizer)}
+WORDS = {
+    "activation": tuple(ACTIVATIONS),
+    "init": INITS,
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+    "augmentation": get_args(Augmentation),
+}
+OPTIONAL: tuple[FactorName, ...] = ("schedule", "label_noise", "augmentation")
+"""Factors that a zoo may leave out: then its members have a constant rate, true labels and images as they are."""
 INTEGERS = ("seed", "batch_size")
 RANGES = {
     "seed": (0, math.inf),
@@ -26,9 +47,23 @@ RANGES = {
     "dropout": (0, 1),
     "batch_size": (1, math.inf),
     "train_fraction": (0, 1),
+    "label_noise": (0, 1),
 }
 BIAS_START = 0.01
 """Every bias starts here. Source: Model Zoos (arXiv 2209.14764), released generator."""
+
+
+def choose_architecture(choice: str | Mlp | Resnet, shape: tuple[int, int, int], num_classes: int) -> Architecture:
+    """Build the architecture that a zoo names or describes, for images of a shape and some classes.
+
+    Raises:
+        BadInput: nothing has that name, or no engine trains it.
+    """
+    if isinstance(choice, Mlp):
+        return build_mlp(shape, choice.widths, num_classes, choice.bias)
+    if isinstance(choice, Resnet):
+        raise BadInput(f"architecture: got a resnet of depth {choice.depth}, which no engine trains yet")
+    return build_architecture(choice, shape, num_classes)
 
 
 def draw_members(config: Draw | Grid) -> pd.DataFrame:
@@ -41,15 +76,16 @@ def draw_members(config: Draw | Grid) -> pd.DataFrame:
     """
     check_factors(config)
     table = draw_table(config) if isinstance(config, Draw) else expand_grid(config)
-    for name in FACTORS:
+    names = [name for name in FACTORS if name in table]
+    for name in names:
         table[name] = table[name].astype("int64" if name in INTEGERS else "str" if name in WORDS else "float64")
     table.insert(0, "member", pd.Series([f"m{i:06d}" for i in range(len(table))], dtype="str"))
-    return table.loc[:, ["member", *FACTORS]]
+    return table.loc[:, ["member", *names]]
 
 
 def check_factors(config: Draw | Grid) -> None:
     """Refuse a missing factor, an unknown word and a number out of range."""
-    missing = set(FACTORS) - {"seed"} - set(config.factors)
+    missing = set(FACTORS) - {"seed", *OPTIONAL} - set(config.factors)
     if missing:
         raise BadInput(f"members.factors: {', '.join(sorted(missing))} missing; every factor must be said")
     for name, factor in config.factors.items():
@@ -102,11 +138,15 @@ def place_in_factor(factor: Factor, share: float) -> Value:
 def expand_grid(config: Grid) -> pd.DataFrame:
     """Combine every value of every factor with every seed."""
     values: dict[str, tuple[Value, ...]] = {name: list_bounds(factor) for name, factor in config.factors.items()}
-    values.setdefault("seed", tuple(config.seeds))
+    seeds = config.seeds
+    values.setdefault("seed", tuple(range(seeds.count)) if isinstance(seeds, DrawnSeeds) else seeds)
     count = math.prod(len(options) for options in values.values())
     if count > config.max_members:
         raise BadInput(f"members: the grid has {count} members, wanted at most max_members = {config.max_members}")
-    return pd.DataFrame(itertools.product(*values.values()), columns=pd.Index(values))
+    table = pd.DataFrame(itertools.product(*values.values()), columns=pd.Index(values))
+    if isinstance(seeds, DrawnSeeds) and "seed" not in config.factors:
+        table["seed"] = seed_generator(seeds.seed, FACTORS.index("seed")).integers(0, seeds.below, count)
+    return table
 
 
 def initialize_members(architecture: Architecture, factors: pd.DataFrame) -> Float32[torch.Tensor, "members weights"]:

@@ -1,6 +1,7 @@
 """Train many members at once with plain torch: slow, for every device, and the oracle of the fused engines."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,14 +14,21 @@ from weightspace.networks import Architecture, build_layout, run_networks, trace
 from weightspace.zoo.evaluate import evaluate_members
 from weightspace.zoo.training import (
     PROPERTIES,
+    STREAM_AUGMENT,
     Optimizer,
     Recipe,
     Trajectory,
     batch_bounds,
     draw_keep,
+    draw_labels,
     draw_order,
     draw_subset,
+    scale_rate,
+    seed_generator,
 )
+
+CROP = 4
+"""Pixels around an image that is cropped."""
 
 
 def train_members_torch(
@@ -37,7 +45,7 @@ def train_members_torch(
     properties = {name: np.empty((len(initial), epochs + 1), np.float32) for name in PROPERTIES}
     for num_train in np.unique(recipe.num_train):
         rows = np.flatnonzero(recipe.num_train == num_train)
-        group = Group(architecture, select_members(recipe, rows), initial[rows].to(device), images)
+        group = Group(architecture, select_members(recipe, rows), initial[rows].to(device), images, epochs)
         for epoch in range(epochs + 1):
             if epoch:
                 group.train_epoch(epoch)
@@ -52,7 +60,7 @@ def train_members_torch(
 def select_members(recipe: Recipe, rows: Int64[np.ndarray, " rows"]) -> Recipe:
     """Keep some members of a recipe."""
     arrays = {name: value[rows] for name, value in vars(recipe).items() if isinstance(value, np.ndarray)}
-    return Recipe(recipe.activation, recipe.optimizer, recipe.batch_size, **arrays)
+    return replace(recipe, **arrays)
 
 
 class Group:
@@ -64,29 +72,53 @@ class Group:
         recipe: Recipe,
         weights: Float32[Tensor, "members weights"],
         images: PreparedImages,
+        epochs: int,
     ) -> None:
+        assert isinstance(recipe.optimizer, str)
+        assert isinstance(recipe.batch_size, int)
+        self.optimizer: Optimizer = recipe.optimizer
+        self.batch_size = recipe.batch_size
         self.architecture, self.recipe, self.weights, self.images = architecture, recipe, weights, images
         self.layout = build_layout(architecture)
         num_train, num_images = int(recipe.num_train[0]), len(images.train)
         self.subsets = [draw_subset(int(seed), num_train, num_images) for seed in recipe.seed]
         self.uses = torch.zeros(len(weights), num_images, dtype=torch.bool, device=weights.device)
         self.uses.scatter_(1, torch.from_numpy(np.stack(self.subsets)).to(weights.device), True)
-        self.step = 0
+        self.labels = self.draw_labels()
+        self.step, self.num_steps = 0, epochs * -(-num_train // self.batch_size)
         self.state = (torch.zeros_like(weights), torch.zeros_like(weights))
+
+    def draw_labels(self) -> Int64[Tensor, "members images"] | Int64[Tensor, " images"]:
+        """Return the training labels that each member sees, or that all see."""
+        noise = np.broadcast_to(self.recipe.label_noise, len(self.weights))
+        if not noise.any():
+            return self.images.train_labels
+        labels, seeds = self.images.train_labels.cpu().numpy(), self.recipe.seed.tolist()
+        parts = zip(seeds, self.subsets, noise.tolist(), strict=True)
+        classes = self.architecture.num_classes
+        drawn = [draw_labels(seed, labels, subset, share, classes) for seed, subset, share in parts]
+        return torch.from_numpy(np.stack(drawn)).to(self.images.train_labels.device)
 
     def train_epoch(self, epoch: int) -> None:
         """Take every member through its training images once, in its own order."""
         orders = [draw_order(int(s), epoch, part) for s, part in zip(self.recipe.seed, self.subsets, strict=True)]
         order = torch.from_numpy(np.stack(orders)).to(self.weights.device)
-        for start, stop in batch_bounds(order.shape[1], self.recipe.batch_size):
-            gradient = self.compute_gradient(order[:, start:stop])
+        places = draw_places(self.recipe, epoch, order.shape[1])
+        for start, stop in batch_bounds(order.shape[1], self.batch_size):
+            changes = None if places is None else places[:, start:stop]
+            gradient = self.compute_gradient(order[:, start:stop], changes)
             self.weights = self.take_step(gradient)
             self.step += 1
 
-    def compute_gradient(self, chosen: Int64[Tensor, "members batch"]) -> Float32[Tensor, "members weights"]:
-        """Differentiate each member's mean loss on its own batch."""
+    def compute_gradient(
+        self, chosen: Int64[Tensor, "members batch"], places: Int64[np.ndarray, "members batch 3"] | None = None
+    ) -> Float32[Tensor, "members weights"]:
+        """Differentiate each member's mean loss on its own batch, augmented as `places` says."""
         weights = self.weights.detach().requires_grad_()
-        images, labels = self.images.train[chosen], self.images.train_labels[chosen]
+        labels = self.labels[chosen] if self.labels.ndim == 1 else self.labels.gather(1, chosen)
+        images = self.images.train[chosen]
+        if places is not None:
+            images = augment_images(images, torch.from_numpy(places).to(images.device))
         masks = self.draw_masks(chosen.shape[1])
         tensors = self.layout.split(weights)
         logits = run_networks(self.architecture, tensors, images, self.recipe.activation, masks)
@@ -110,14 +142,16 @@ class Group:
 
     def take_step(self, gradient: Float32[Tensor, "members weights"]) -> Float32[Tensor, "members weights"]:
         """Apply each member's optimizer with its own learning rate and weight decay."""
-        lr = torch.from_numpy(self.recipe.lr).to(self.weights)[:, None]
+        steps = np.full(len(self.weights), self.step)
+        rate = self.recipe.lr * scale_rate(self.recipe.schedule, steps, np.array(self.num_steps))
+        lr = torch.from_numpy(rate).to(self.weights)[:, None]
         decay = torch.from_numpy(self.recipe.weight_decay).to(self.weights)[:, None]
         weights = self.weights
-        if self.recipe.optimizer == "adamw":
+        if self.optimizer == "adamw":
             weights = weights * (1 - lr * decay)
         else:
             gradient = gradient + decay * weights
-        return weights - lr * find_direction(self.recipe.optimizer, gradient, self.state, self.step)
+        return weights - lr * find_direction(self.optimizer, gradient, self.state, self.step)
 
     def measure(self) -> dict[str, Float32[Tensor, " members"]]:
         """Measure loss and accuracy on all three splits."""
@@ -128,11 +162,37 @@ class Group:
                 self.weights,
                 self.recipe.activation,
                 getattr(self.images, split),
-                getattr(self.images, f"{split}_labels"),
+                self.labels if split == "train" else getattr(self.images, f"{split}_labels"),
                 self.uses if split == "train" else None,
             )
             properties |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         return properties
+
+
+def draw_places(recipe: Recipe, epoch: int, num: int) -> Int64[np.ndarray, "members num 3"] | None:
+    """Draw for each image of an epoch the first row and column of its crop, and 1 where it is mirrored."""
+    if recipe.augmentation == "none":
+        return None
+    high = [2 * CROP + 1, 2 * CROP + 1, 2]
+    drawn = [seed_generator(seed, STREAM_AUGMENT, epoch).integers(0, high, (num, 3)) for seed in recipe.seed.tolist()]
+    places = np.stack(drawn)
+    if recipe.augmentation == "flip":
+        places[..., :2] = CROP
+    return places
+
+
+def augment_images(
+    images: Float32[Tensor, "members batch channels height width"], places: Int64[Tensor, "members batch 3"]
+) -> Float32[Tensor, "members batch channels height width"]:
+    """Crop each image at its place out of itself with zeros around, and mirror some."""
+    height, width = images.shape[-2:]
+    rows = places[..., :1] + torch.arange(height, device=images.device)
+    columns = places[..., 1:2] + torch.arange(width, device=images.device)
+    columns = torch.where(places[..., 2:] == 1, columns.flip(-1), columns)
+    padded = F.pad(images.flatten(0, 1), (CROP,) * 4)
+    number = torch.arange(len(padded), device=images.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[number, rows.flatten(0, 1)[:, :, None], columns.flatten(0, 1)[:, None, :]]
+    return cropped.permute(0, 3, 1, 2).reshape(images.shape)
 
 
 def find_direction(

@@ -15,7 +15,7 @@ from weightspace.zoo.torch_engine import train_members_torch
 from weightspace.zoo.training import PROPERTIES, Recipe, TrainMembers, Trajectory
 
 RECIPE_FACTORS = ["activation", "optimizer", "batch_size"]
-"""What members must share to be trained by one kernel."""
+"""What decides a recipe most; shards are cut in their order."""
 
 
 def choose_engine(name: str, device: torch.device) -> TrainMembers:
@@ -35,19 +35,31 @@ def choose_engine(name: str, device: torch.device) -> TrainMembers:
     raise BadInput(f"engine: got {name!r} on device {device}, wanted auto, torch, or fused_cpu on cpu")
 
 
+def list_shared(train: TrainMembers) -> list[str]:
+    """Return the factors that members of one call of an engine must share.
+
+    The fused engine mixes optimizers and batch sizes: that leaves fewer lanes of its vectors empty.
+    """
+    return [*RECIPE_FACTORS, "augmentation"] if train is train_members_torch else ["activation", "augmentation"]
+
+
 def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
-    """Gather the factors of members that share activation, optimizer and batch size."""
+    """Gather the factors of members that share an activation; where optimizers or batch sizes differ, as an array."""
     first = factors.iloc[0]
+    same = {name: bool((factors[name] == first[name]).all()) for name in ("optimizer", "batch_size")}
     fraction = factors["train_fraction"].to_numpy(float)
     return Recipe(
         activation=first["activation"],
-        optimizer=first["optimizer"],
-        batch_size=int(first["batch_size"]),
+        optimizer=first["optimizer"] if same["optimizer"] else factors["optimizer"].to_numpy(str),
+        batch_size=int(first["batch_size"]) if same["batch_size"] else factors["batch_size"].to_numpy(np.int64),
         seed=factors["seed"].to_numpy(np.int64),
         lr=factors["lr"].to_numpy(float),
         weight_decay=factors["weight_decay"].to_numpy(float),
         dropout=factors["dropout"].to_numpy(float),
         num_train=np.maximum(1, np.round(fraction * num_images)).astype(np.int64),
+        schedule=factors["schedule"].to_numpy(str) if "schedule" in factors else "constant",
+        label_noise=factors["label_noise"].to_numpy(float) if "label_noise" in factors else 0.0,
+        augmentation=first.get("augmentation", "none"),
     )
 
 
@@ -64,13 +76,14 @@ def train_table(
     """Train members of any factors from given weights; members keep the table's order.
 
     Args:
-        factors: a row a member, with the columns of `members.FACTORS`.
+        factors: a row a member, with the columns of `members.FACTORS`; those of `members.OPTIONAL` may lack.
         on_epoch: called with the number of members whose next epoch is done.
     """
     train = choose_engine(engine, device)
     weights = np.empty((len(factors), epochs + 1, initial.shape[1]), np.float32)
     properties = {name: np.empty((len(factors), epochs + 1), np.float32) for name in PROPERTIES}
-    for rows in factors.groupby(RECIPE_FACTORS, sort=True).indices.values():
+    shared = [name for name in list_shared(train) if name in factors]
+    for rows in factors.groupby(shared, sort=True).indices.values():
         rows = cast("np.ndarray", rows)
         recipe = make_recipe(factors.iloc[rows], len(images.train))
 

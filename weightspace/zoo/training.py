@@ -12,6 +12,8 @@ from weightspace.images.image_set import SPLITS, PreparedImages
 from weightspace.networks import Activation, Architecture
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
+Schedule = Literal["constant", "one_cycle", "cosine"]
+Augmentation = Literal["none", "flip", "crop_flip"]
 PROPERTIES = tuple(f"{split}_{measure}" for split in SPLITS for measure in ("loss", "accuracy"))
 
 
@@ -20,10 +22,12 @@ class Recipe:
     """How members train that share one kernel; what differs from member to member is an array."""
 
     activation: Activation
-    optimizer: Optimizer
-    """torch's semantics and defaults; SGD with momentum 0.9."""
-    batch_size: int
-    """The last batch of an epoch may be smaller; its loss is the mean over the images it has."""
+    optimizer: Optimizer | np.ndarray
+    """torch's semantics and defaults; SGD with momentum 0.9. A word a member for the fused engine only."""
+    batch_size: int | Int[np.ndarray, " members"]
+    """A number a member for the fused engine only.
+
+    The last batch of an epoch may be smaller; its loss is the mean over the images it has."""
     seed: Int64[np.ndarray, " members"]
     """Decides batch order, training subset and dropout, and nothing else does."""
     lr: Float[np.ndarray, " members"]
@@ -32,6 +36,13 @@ class Recipe:
     """Probability that a unit is dropped, 0 to below 1."""
     num_train: Int[np.ndarray, " members"]
     """How many training images each member uses."""
+    schedule: Schedule | np.ndarray = "constant"
+    """How the learning rate goes over all steps; one for all or a word a member."""
+    label_noise: float | Float[np.ndarray, " members"] = 0.0
+    """Share of its training images that a member sees with a wrong label."""
+    augmentation: Augmentation = "none"
+    """What changes training images anew in each epoch: nothing, a mirror image for every other one, or that after a
+    crop at a random place of the image with 4 pixels of its mean around it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class Trajectory:
 
     weights: Float32[np.ndarray, "members checkpoints weights"]
     properties: dict[str, Float32[np.ndarray, "members checkpoints"]]
-    """By `PROPERTIES`; `train_*` over the images the member trains on, without dropout."""
+    """By `PROPERTIES`; `train_*` over the images the member trains on with the labels it sees, without dropout."""
 
 
 class TrainMembers(Protocol):
@@ -64,7 +75,9 @@ class TrainMembers(Protocol):
         ...
 
 
-STREAM_INIT, STREAM_SUBSET, STREAM_ORDER = 0, 1, 2
+STREAM_INIT, STREAM_SUBSET, STREAM_ORDER, STREAM_LABELS, STREAM_AUGMENT = range(5)
+START_SHARE, END_SHARE, RISE = 1 / 25, 1e-4, 0.3
+"""Of a one-cycle schedule: its first rate over its peak, its last over its first, the part of its steps that rise."""
 
 
 def seed_generator(seed: int, *stream: int) -> np.random.Generator:
@@ -82,6 +95,39 @@ def draw_subset(seed: int, num_train: int, num_images: int) -> Int64[np.ndarray,
 def draw_order(seed: int, epoch: int, subset: Int64[np.ndarray, " num_train"]) -> Int64[np.ndarray, " num_train"]:
     """Order a member's training images for one epoch, counted from 1."""
     return seed_generator(seed, STREAM_ORDER, epoch).permutation(subset)
+
+
+def draw_labels(
+    seed: int, labels: Int64[np.ndarray, " images"], subset: Int64[np.ndarray, " num_train"], noise: float, classes: int
+) -> Int64[np.ndarray, " images"]:
+    """Give a share of the images that a member uses another class each, all others as likely."""
+    generator = seed_generator(seed, STREAM_LABELS)
+    chosen = generator.permutation(subset)[: round(noise * len(subset))]
+    noisy = labels.copy()
+    noisy[chosen] = (labels[chosen] + generator.integers(1, classes, len(chosen))) % classes
+    return noisy
+
+
+def scale_rate(
+    schedule: Schedule | np.ndarray, step: Int[np.ndarray, "*steps"], total: Int[np.ndarray, "*#steps"]
+) -> Float[np.ndarray, "*steps"]:
+    """Return what a schedule multiplies the learning rate by at each step, counted from 0, of a total number.
+
+    Source: torch's OneCycleLR and CosineAnnealingLR (down to 0) with their default settings.
+    Differs: one-cycle leaves the momentum alone, at 0.9 as in the published zoos.
+    """
+    peak, last = RISE * total - 1, total - 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):  # of the half that is not taken
+        rising = anneal(START_SHARE, 1.0, step / peak)
+        falling = anneal(1.0, START_SHARE * END_SHARE, (step - peak) / (last - peak))
+    one_cycle = np.where(step <= peak, rising, falling)
+    cosine = anneal(1.0, 0.0, step / total)
+    return np.select([np.equal(schedule, "one_cycle"), np.equal(schedule, "cosine")], [one_cycle, cosine], 1.0)
+
+
+def anneal(start: float, stop: float, share: Float[np.ndarray, "*steps"]) -> Float[np.ndarray, "*steps"]:
+    """Go from one number to another along half a cosine."""
+    return stop + (start - stop) / 2 * (1 + np.cos(np.pi * share))
 
 
 def batch_bounds(num_train: int, batch_size: int) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,8 @@ from torch.utils.data import TensorDataset
 from weightspace.config import BadInput, Config
 from weightspace.images.image_set import ImageSet, write_image_set
 from weightspace.imports.build import REPORT_NAME
+from weightspace.imports.proof import find_obstacle, read_test_images
+from weightspace.imports.structure import find_structure
 from weightspace.record import write_record
 
 
@@ -98,13 +100,21 @@ def test_accuracies_of_guessing_prove_nothing(tmp_path, read, measured_zoo):
     assert "no stored accuracy is above chance" in report["proof"]["why"]
 
 
-def test_what_could_not_be_proved_is_said(tmp_path, read, measured_zoo, write_small_cnn):
+def test_what_could_not_be_proved_is_said(tmp_path, read, measured_zoo):
     [report] = read(tmp_path, "modelzoo", proof_members=5)
     assert report["proof"] == {"proved": False, "why": "no images were given to measure on"}
     write_images(tmp_path / "noise", *measured_zoo)
+    structure = find_structure("x", {"0.weight": (7, 64), "0.bias": (7,), "1.weight": (3, 7)}, "chain")
+    obstacle = find_obstacle(structure, read_test_images(tmp_path / "noise"), 5)
+    assert obstacle is not None
+    assert "is not an architecture that can be run" in obstacle
+
+
+def test_a_small_cnn_zoo_is_measured_again_on_images_of_any_size(tmp_path, read, measured_zoo, write_small_cnn):
+    write_images(tmp_path / "noise", measured_zoo[0][..., :20, :20].contiguous(), measured_zoo[1])
     write_small_cnn(tmp_path / "small")
     [report] = read(tmp_path, "small_cnn_zoo", "small", images=tmp_path / "noise", proof_members=5)
-    assert "is not an architecture that can be run" in report["proof"]["why"]
+    assert len(report["proof"]["checkpoints"]) == 3
 
 
 def test_images_of_another_size_are_said(tmp_path, read, measured_zoo):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from weightspace.networks import trace_shapes
-from weightspace.zoo.training import batch_bounds, draw_keep, draw_order, draw_subset
+from weightspace.zoo.training import batch_bounds, draw_keep, draw_labels, draw_order, draw_subset
 
 MODULES = {
     "tanh": nn.Tanh,
@@ -33,11 +33,13 @@ def build_module(architecture, activation, weights, dtype):
     for number, block in enumerate(architecture.blocks):
         channels, height, width = shapes[number]
         if block.kind == "conv":
-            layers.append(nn.Conv2d(channels, block.features, block.kernel))
+            layers.append(nn.Conv2d(channels, block.features, block.kernel, block.stride, bias=block.bias))
         else:
+            layers += [nn.AdaptiveAvgPool2d(1)] if block.average else []
             layers += [] if flat else [nn.Flatten()]
             flat = True
-            layers.append(nn.Linear(channels * height * width, block.features))
+            inputs = channels if block.average else channels * height * width
+            layers.append(nn.Linear(inputs, block.features, bias=block.bias))
         layers += [nn.MaxPool2d(2)] if block.pool else []
         layers += [MODULES[activation]()] if block.activate else []
         if block.dropout:
@@ -59,6 +61,18 @@ def build_optimizer(name, parameters, lr, weight_decay):
     return kinds[name](parameters, lr=lr, weight_decay=weight_decay, **extra)
 
 
+def build_scheduler(name, optimizer, lr, total):
+    if name == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=total, cycle_momentum=False)
+    if name == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def pick_member(value, member):
+    return value[member].item() if isinstance(value, np.ndarray) else value
+
+
 def train_alone(architecture, recipe, member, initial, images, epochs, dtype=torch.float32):
     """Return the weights after every epoch, epoch 0 first, as float64."""
     seed, rate = int(recipe.seed[member]), float(recipe.dropout[member])
@@ -68,6 +82,12 @@ def train_alone(architecture, recipe, member, initial, images, epochs, dtype=tor
     )
     shapes = trace_shapes(architecture)[1:]
     subset = draw_subset(seed, int(recipe.num_train[member]), len(images.train))
+    total = epochs * -(-len(subset) // recipe.batch_size)
+    schedule = pick_member(recipe.schedule, member)
+    scheduler = build_scheduler(schedule, optimizer, float(recipe.lr[member]), total)
+    noise = pick_member(recipe.label_noise, member)
+    noisy = draw_labels(seed, images.train_labels.numpy(), subset, noise, architecture.num_classes)
+    labels = torch.from_numpy(noisy)
     trajectory, step = [nn.utils.parameters_to_vector(module.parameters()).detach().double()], 0
     for epoch in range(1, epochs + 1):
         order = draw_order(seed, epoch, subset)
@@ -80,8 +100,10 @@ def train_alone(architecture, recipe, member, initial, images, epochs, dtype=tor
                 layer.mask = torch.from_numpy(keep / (1 - rate)).to(dtype)
             optimizer.zero_grad()
             logits = module(images.train[chosen].to(dtype))
-            nn.functional.cross_entropy(logits, images.train_labels[chosen]).backward()
+            nn.functional.cross_entropy(logits, labels[chosen]).backward()
             optimizer.step()
             step += 1
+            if step < total:
+                scheduler.step()
         trajectory.append(nn.utils.parameters_to_vector(module.parameters()).detach().double())
     return torch.stack(trajectory)

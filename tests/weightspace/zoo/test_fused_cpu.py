@@ -7,7 +7,15 @@ from torch.nn import functional as F
 from tests.weightspace.zoo.oracle import train_alone
 from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
-from weightspace.networks import Architecture, Block, build_cnn_l, build_cnn_s, build_layout
+from weightspace.networks import (
+    Architecture,
+    Block,
+    build_cnn_l,
+    build_cnn_s,
+    build_layout,
+    build_mlp,
+    build_small_cnn,
+)
 from weightspace.zoo.fused_cpu import train_members_fused
 from weightspace.zoo.members import INITS, initialize_members
 from weightspace.zoo.torch_engine import select_members, train_members_torch
@@ -90,7 +98,7 @@ def test_as_close_to_float64_as_torch(tiny_architecture, activation, optimizer):
     assert_as_exact_as_torch(tiny_architecture, activation, optimizer, make_images(tiny_architecture))
 
 
-@pytest.mark.parametrize("build", [build_cnn_s, build_cnn_l])
+@pytest.mark.parametrize("build", [build_cnn_s, build_cnn_l, build_small_cnn])
 def test_published_networks_are_as_close_to_float64_as_torch(build):
     # tanh and Adam from U(0, 1): what a tanh that does not saturate exactly gets wrong
     assert_as_exact_as_torch(build(), "tanh", "adam", make_images(build()))
@@ -105,15 +113,29 @@ def test_stays_close_to_float64_when_units_saturate():
     assert np.median(fused) < 1.25 * np.median(plain)
 
 
-MLP = Architecture(
-    name="mlp",
-    channels=1,
-    height=5,
-    width=7,
+MLP = build_mlp((1, 5, 7), (13, 9), 3)
+TETRIS = build_mlp((1, 4, 4), (5,), 4, bias=False)
+STRIDED = Architecture(
+    name="strided",
+    channels=2,
+    height=17,
+    width=16,
     blocks=(
-        Block(kind="linear", features=13, dropout=True),
-        Block(kind="linear", features=9),
+        Block(kind="conv", features=5, kernel=3, stride=2, pool=True, dropout=True),
+        Block(kind="conv", features=7, kernel=2, bias=False),
+        Block(kind="linear", features=6, average=True, dropout=True),
         Block(kind="linear", features=3, activate=False),
+    ),
+)
+SPARSE = Architecture(
+    name="sparse",
+    channels=1,
+    height=20,
+    width=24,
+    blocks=(
+        Block(kind="conv", features=3, kernel=1, stride=2, pool=True),
+        Block(kind="conv", features=9, kernel=2, stride=3),
+        Block(kind="linear", features=3, average=True, activate=False),
     ),
 )
 ODD = Architecture(
@@ -130,7 +152,18 @@ ODD = Architecture(
 )
 
 
-@pytest.mark.parametrize("architecture", [MLP, ODD], ids=lambda architecture: architecture.name)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_schedules_and_wrong_labels_are_as_close_to_float64_as_torch(tiny_architecture, optimizer):
+    schedule, noise = np.array(["constant", "one_cycle", "cosine"]), np.array([0.5, 0.0, 0.2])
+    recipe = make_recipe(3, optimizer=optimizer, schedule=schedule, label_noise=noise, num_train=np.array([40, 40, 25]))
+    images, initial = make_images(tiny_architecture), start(tiny_architecture, 3)
+    fused, plain = measure_errors(tiny_architecture, recipe, initial, images)
+    assert (fused < 1.5 * plain + 1e-5).all()
+
+
+@pytest.mark.parametrize(
+    "architecture", [MLP, TETRIS, ODD, STRIDED, SPARSE], ids=lambda architecture: architecture.name
+)
 def test_trains_any_chain_of_blocks(architecture):
     images, initial = make_images(architecture), start(architecture, 3)
     recipe = make_recipe(3, optimizer="sgd", activation="sigmoid", num_train=np.array([40, 9, 40]))
@@ -139,7 +172,8 @@ def test_trains_any_chain_of_blocks(architecture):
 
 
 def test_equals_the_torch_engine_in_all_it_returns(tiny_architecture, tiny_images):
-    recipe, initial = make_recipe(5), start(tiny_architecture, 5)
+    schedule, noise = np.resize(["one_cycle", "cosine", "constant"], 5), np.linspace(0, 0.4, 5)
+    recipe, initial = make_recipe(5, schedule=schedule, label_noise=noise), start(tiny_architecture, 5)
     fused = train_members_fused(tiny_architecture, recipe, initial, tiny_images, 2, CPU)
     plain = train_members_torch(tiny_architecture, recipe, initial, tiny_images, 2, CPU)
     np.testing.assert_array_equal(fused.weights[:, 0], initial.numpy())
@@ -228,4 +262,10 @@ def test_members_with_other_optimizers_and_batch_sizes_may_share_a_call(tiny_arc
 def test_refuses_an_activation_without_a_kernel(tiny_architecture, tiny_images):
     recipe = make_recipe(1, activation="softsign")
     with pytest.raises(BadInput, match=r"softsign.*torch engine"):
+        train_members_fused(tiny_architecture, recipe, start(tiny_architecture, 1), tiny_images, 1, CPU)
+
+
+def test_refuses_augmentation_and_names_the_engine_that_can(tiny_architecture, tiny_images):
+    recipe = make_recipe(1, augmentation="crop_flip")
+    with pytest.raises(BadInput, match=r"crop_flip.*torch engine"):
         train_members_fused(tiny_architecture, recipe, start(tiny_architecture, 1), tiny_images, 1, CPU)

@@ -29,7 +29,15 @@ def test_a_module_is_written_once():
 def make_lanes(num_train, batch_size):
     count = len(num_train)
     numbers = np.linspace(0.1, 0.4, count)
-    return Lanes(np.arange(count), np.array(["sgd"] * count), np.array(batch_size), *[numbers] * 3, np.array(num_train))
+    return Lanes(
+        np.arange(count),
+        np.array(["sgd"] * count),
+        np.array(batch_size),
+        *[numbers] * 3,
+        np.array(num_train),
+        np.array(["constant"] * count),
+        np.zeros(count),
+    )
 
 
 def test_rows_fall_into_the_batches_of_the_seam():

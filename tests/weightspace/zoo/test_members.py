@@ -109,3 +109,11 @@ def test_biases_start_at_a_hundredth():
 def test_initial_weights_depend_on_the_seed_alone():
     architecture, table = build_cnn_s(), draw(5)
     assert torch.equal(initialize_members(architecture, table)[3:4], initialize_members(architecture, table.iloc[3:4]))
+
+
+def test_a_factor_that_a_zoo_may_leave_out_has_a_column_only_if_said():
+    assert "schedule" not in draw(3)
+    assert set(draw(30, schedule={"kind": "choice", "values": ["cosine", "one_cycle"]})["schedule"]) == {
+        "cosine",
+        "one_cycle",
+    }

@@ -5,8 +5,8 @@ import torch
 from tests.weightspace.zoo.oracle import train_alone
 from weightspace.networks import build_cnn_s, build_layout, run_networks
 from weightspace.zoo.evaluate import evaluate_members
-from weightspace.zoo.torch_engine import select_members, train_members_torch
-from weightspace.zoo.training import Recipe, draw_keep, draw_subset
+from weightspace.zoo.torch_engine import augment_images, draw_places, select_members, train_members_torch
+from weightspace.zoo.training import Recipe, draw_keep, draw_labels, draw_subset, scale_rate
 
 CPU = torch.device("cpu")
 
@@ -102,3 +102,63 @@ def test_cnn_s_accepts_a_shared_and_a_private_batch(tiny_images):
     shared = run_networks(architecture, tensors, batch, "relu")
     private = run_networks(architecture, tensors, batch.expand(3, -1, -1, -1, -1), "relu")
     torch.testing.assert_close(shared, private)
+
+
+def build_torch_schedule(name, optimizer, total):
+    if name == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=total)
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+
+
+@pytest.mark.parametrize("total", [2, 7, 50])
+@pytest.mark.parametrize("name", ["one_cycle", "cosine"])
+def test_schedules_are_torchs(name, total):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3, momentum=0.9)
+    scheduler = build_torch_schedule(name, optimizer, total)
+    expected = []
+    for step in range(total):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < total - 1:
+            scheduler.step()
+    got = 0.3 * scale_rate(name, np.arange(total), np.array(total))
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_label_noise_makes_that_share_of_the_used_labels_wrong():
+    labels, subset = np.arange(1000) % 10, np.arange(200, 700)
+    noisy = draw_labels(3, labels, subset, 0.3, 10)
+    wrong = np.flatnonzero(noisy != labels)
+    assert len(wrong) == 150
+    assert set(wrong) <= set(subset)
+    assert len(np.unique((noisy - labels)[wrong] % 10)) == 9
+
+
+def test_a_crop_is_a_window_of_the_padded_image():
+    images = torch.rand(2, 3, 1, 8, 6)
+    places = torch.zeros(2, 3, 3, dtype=torch.int64)
+    places[..., :2] = 4
+    assert torch.equal(augment_images(images, places), images)
+    places[1, 2] = torch.tensor([6, 1, 0])
+    moved = augment_images(images, places)[1, 2]
+    assert torch.equal(moved[:, :6, 3:], images[1, 2, :, 2:, :3])
+    assert (moved[:, 6:] == 0).all()
+    assert (moved[:, :, :3] == 0).all()
+    places[1, 2] = torch.tensor([4, 4, 1])
+    assert torch.equal(augment_images(images, places)[1, 2], images[1, 2].flip(-1))
+
+
+def test_flipping_alone_leaves_images_where_they_are():
+    places = draw_places(make_recipe(4, augmentation="flip"), 1, 100)
+    assert places is not None
+    assert (places[..., :2] == 4).all()
+    assert places[..., 2].mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_augmented_members_are_the_same_alone(tiny_architecture, tiny_images):
+    recipe, initial = make_recipe(4, augmentation="crop_flip"), start(tiny_architecture, 4)
+    together = train_members_torch(tiny_architecture, recipe, initial, tiny_images, 2, CPU)
+    alone = train_members_torch(
+        tiny_architecture, select_members(recipe, np.array([1])), initial[1:2], tiny_images, 2, CPU
+    )
+    np.testing.assert_allclose(alone.weights[0], together.weights[1], atol=1e-5)
