@@ -24,7 +24,7 @@ from weightspace.hyperrep.batches import (
     seed_stream,
 )
 from weightspace.hyperrep.config import HyperrepConfig, LossConfig, Sizes, TrainingConfig
-from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer
+from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer, tell_origin
 from weightspace.hyperrep.kinds import tell_kinds
 from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
 from weightspace.hyperrep.model import Autoencoder, initialize_parameters
@@ -222,5 +222,7 @@ def train_hyperrep(data: WeightData, config: HyperrepConfig, scratch: Path | Non
     learn(run, scratch)
     run.model.load_state_dict(run.progress.best)
     statistics = Statistics(data.statistics.mean.to(device), data.statistics.std.to(device))
-    hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, data.reference.to(device))
+    origin = tell_origin(data.checkpoints.about)
+    reference = data.reference.to(device)
+    hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, reference, origin)
     return Trained(hyperrep, replace(hyperrep, model=untrained), pd.DataFrame(run.progress.history))
