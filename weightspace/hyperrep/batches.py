@@ -1,14 +1,17 @@
 """Turn a weight data set into batches: networks drawn, views made, windows cut, all on the fly."""
 
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from weightspace.config import BadInput
 from weightspace.hyperrep.config import TrainingConfig, ViewsConfig
+from weightspace.networks import Activation
 from weightspace.tokens.tokenizer import Tokenizer
 from weightspace.tokens.views import make_view
 from weightspace.tokens.windows import draw_starts, take_windows
@@ -16,6 +19,7 @@ from weightspace.weights.config import EpochList, EpochRange
 from weightspace.weights.weight_data import WeightData
 
 STREAM_INIT, STREAM_TRAIN, STREAM_VAL_ROWS, STREAM_VAL_VIEWS = range(4)
+ACTIVATION_NAMES: tuple[Activation, ...] = get_args(Activation)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Batch:
     """The same without noise and gaps."""
     kinds: Int64[Tensor, "tokens d_token"]
     positions: Int64[Tensor, "tokens 3"]
+    activation: Int64[Tensor, " networks"]
+    """Of each network, by its place in `ACTIVATION_NAMES`; -1 where the zoo tells none that can be run."""
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
@@ -53,6 +59,8 @@ class Pool:
     """Number of the member that each row is a checkpoint of, rising from 0."""
     first: Int64[Tensor, " members"]
     """First row of each member; its rows lie together."""
+    activation: Int64[Tensor, " checkpoints"]
+    """By its place in `ACTIVATION_NAMES`; -1 where the zoo tells none that can be run."""
 
     @property
     def num_members(self) -> int:
@@ -91,7 +99,15 @@ def gather_pool(data: WeightData, epochs: EpochRange | EpochList, split: str) ->
     _, first, member = np.unique(names[order], return_index=True, return_inverse=True)
     weights = torch.from_numpy(data.checkpoints.weights[rows[order]])
     weights = data.statistics.standardize(data.checkpoints.layout, weights)
-    return Pool(weights, torch.from_numpy(member), torch.from_numpy(first))
+    activation = tell_activations(table)[rows[order]]
+    return Pool(weights, torch.from_numpy(member), torch.from_numpy(first), torch.from_numpy(activation))
+
+
+def tell_activations(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
+    """Number each row's activation by its place in `ACTIVATION_NAMES`; -1 where there is none that can be run."""
+    if "activation" not in table:
+        return np.full(len(table), -1)
+    return pd.Index(ACTIVATION_NAMES).get_indexer(pd.Index(table["activation"].astype(object))).astype(np.int64)
 
 
 def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Tensor, " num"]:
@@ -107,13 +123,17 @@ def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Ten
 
 
 def make_batch(
-    weights: Float32[Tensor, "networks weights"], batching: Batching, views: ViewsConfig, generator: torch.Generator
+    pool: Pool,
+    rows: Int64[Tensor, " networks"],
+    batching: Batching,
+    views: ViewsConfig,
+    generator: torch.Generator,
 ) -> Batch:
-    """Make both views of some standardised networks, and cut one window, the same for all.
+    """Make both views of some networks of a pool, and cut one window, the same for all.
 
     View 1 is canonical, view 2 is permuted where the configuration says so.
     """
-    tokenizer, window = batching.tokenizer, batching.window
+    tokenizer, window, weights = batching.tokenizer, batching.window, pool.weights[rows]
     layout = tokenizer.layout
     second = make_view(layout, weights, generator, permute=views.permute, noise=0.0)
     clean = torch.cat([weights, second])
@@ -125,6 +145,7 @@ def make_batch(
         targets=take_windows(tokenizer.tokenize(clean), start, window),
         kinds=batching.kinds[place],
         positions=tokenizer.positions[place],
+        activation=pool.activation[rows],
     )
 
 
@@ -132,7 +153,7 @@ def draw_batch(pool: Pool, batching: Batching, rules: TrainingConfig, step: int)
     """Draw the batch of one training step, which depends on the seed and the step alone."""
     generator = seed_stream(rules.seed, STREAM_TRAIN, step)
     rows = draw_networks(pool, rules.batch_size, generator)
-    return make_batch(pool.weights[rows], batching, batching.views, generator)
+    return make_batch(pool, rows, batching, batching.views, generator)
 
 
 def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> list[Batch]:
@@ -141,6 +162,6 @@ def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> li
     views = batching.views.model_copy(update={"noise": 0.0, "erase": 0.0})
     rows = torch.randperm(len(pool.weights), generator=generator)[: rules.validation_rows]
     return [
-        make_batch(pool.weights[part], batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
+        make_batch(pool, part, batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
         for i, part in enumerate(rows.split(rules.batch_size))
     ]

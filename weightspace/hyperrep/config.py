@@ -2,11 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from weightspace.config import Config
 from weightspace.tokens.config import TokensConfig
 from weightspace.weights.config import EpochList, EpochRange
+
+NO_IMAGES = "."
+"""Stands for no image set, where a graph of stages cannot leave an input out."""
 
 
 class ModelConfig(Config):
@@ -48,8 +51,56 @@ class ViewsConfig(Config):
 Normalization = Literal["none", "batch", "window", "layer", "tensor", "token"]
 
 
+class NoBehaviour(Config):
+    """Compare weights only."""
+
+    kind: Literal["none"]
+
+
+class BehaviourConfig(Config):
+    """What every comparison of outputs shares.
+
+    Reconstructed networks and their originals run on training images of `HyperrepConfig.images`, drawn anew each step.
+    """
+
+    weight: float = Field(gt=0, le=1)
+    """Share of the outputs in what is not contrast (1 - beta in the paper); the weights have the rest."""
+    num_networks: PositiveInt
+    """First views of a step that are run, as they are reconstructed; all if there are fewer."""
+    num_images: PositiveInt
+    """Training images of a step, the same for all its networks; all if there are fewer."""
+
+
+class SoftmaxBehaviour(BehaviourConfig):
+    """Mean squared difference of the classes' probabilities, as published."""
+
+    kind: Literal["softmax"]
+
+
+class CrossEntropyBehaviour(BehaviourConfig):
+    """Cross-entropy of the reconstructed network to the class that the original finds most likely."""
+
+    kind: Literal["cross_entropy"]
+
+
+class DistillationBehaviour(BehaviourConfig):
+    """Kullback-Leibler divergence from the original's probabilities to the reconstructed network's, both softened."""
+
+    kind: Literal["distillation"]
+    temperature: float = Field(gt=0)
+    """Divides the logits; the divergence is multiplied by its square. 2 in the paper."""
+
+
+AnyBehaviour = NoBehaviour | SoftmaxBehaviour | CrossEntropyBehaviour | DistillationBehaviour
+Term = Literal["loss", "reconstruction", "contrast", "behaviour"]
+
+
 class LossConfig(Config):
-    """What training minimises: `(1 - contrast_weight) * reconstruction + contrast_weight * contrast`."""
+    """What training minimises, of terms of a step each divided as `scale` says.
+
+    `contrast_weight * contrast + (1 - contrast_weight) * ((1 - b) * reconstruction + b * behaviour)`, b being
+    `behaviour.weight`, or 0 where behaviour is `none`.
+    """
 
     contrast_weight: float = Field(ge=0, le=1)
     """Share of the contrast between the two views (gamma in the papers)."""
@@ -61,6 +112,10 @@ class LossConfig(Config):
     and `tensor` each network counts by its own scale, whatever its init."""
     balance: Literal["numbers", "groups"]
     """What counts the same: each number, or each group of numbers that is normalised together."""
+    behaviour: Annotated[AnyBehaviour, Field(discriminator="kind")]
+    """Comparison of what networks do; needs `images` and the window `whole`."""
+    scale: Literal["none", "first_step"]
+    """What each term is divided by before the terms are weighted: nothing, or its value at the first step."""
 
 
 class TrainingConfig(Config):
@@ -84,6 +139,8 @@ class TrainingConfig(Config):
     """Steps between two looks at the validation members; what a crash loses is no more."""
     validation_rows: PositiveInt
     """Checkpoints of validation members that are looked at, drawn once; all if there are fewer."""
+    keep_best: Term
+    """The term whose value on validation members says which model is kept; one that the loss has."""
     patience: PositiveInt
     """Stop after this many validations in a row without a better one."""
     seed: int = Field(ge=0)
@@ -95,6 +152,9 @@ class HyperrepConfig(Config):
 
     weights: str
     """Name of a weight data set of this study."""
+    images: str
+    """Name of the image set of this study that the networks of the weight data set were trained on; `.` where the loss
+    runs no networks."""
     tokens: TokensConfig
     window: Literal["whole"] | PositiveInt
     """Tokens the model sees at once while it learns; `whole` is the sequence of the layout it learns from."""
@@ -104,6 +164,21 @@ class HyperrepConfig(Config):
     training: TrainingConfig
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
+
+    @model_validator(mode="after")
+    def check_behaviour(self) -> "HyperrepConfig":
+        """Refuse a comparison of outputs without images or whole networks, and a choice by a term that is not there."""
+        runs = self.loss.behaviour.kind != "none"
+        if runs != (self.images != NO_IMAGES):
+            wanted = "the image set that the networks were trained on" if runs else "'.', as the loss runs no networks"
+            raise ValueError(
+                f"images {self.images!r} with loss.behaviour {self.loss.behaviour.kind!r}; wanted {wanted}"
+            )
+        if runs and self.window != "whole":
+            raise ValueError(f"window {self.window} with loss.behaviour; wanted 'whole', as a part cannot be run")
+        if self.training.keep_best == "behaviour" and not runs:
+            raise ValueError("training.keep_best 'behaviour' without loss.behaviour; wanted a term that the loss has")
+        return self
 
 
 class Sizes(Config):

@@ -23,13 +23,15 @@ from weightspace.hyperrep.batches import (
     gather_pool,
     seed_stream,
 )
-from weightspace.hyperrep.config import HyperrepConfig, LossConfig, Sizes, TrainingConfig
+from weightspace.hyperrep.behaviour import build_behaviour
+from weightspace.hyperrep.config import HyperrepConfig, Sizes, TrainingConfig
+from weightspace.hyperrep.criterion import Criterion, build_criterion, measure_losses, scale_terms
 from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer, tell_origin
 from weightspace.hyperrep.kinds import tell_kinds
-from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
 from weightspace.hyperrep.model import Autoencoder, initialize_parameters
 from weightspace.hyperrep.principal import start_at_principal
 from weightspace.hyperrep.state import Progress, read_state, write_state
+from weightspace.images.image_set import ImageSet
 from weightspace.tokens.tokenizer import Tokenizer
 from weightspace.tokens.windows import check_window
 from weightspace.weights.statistics import Statistics
@@ -38,7 +40,6 @@ from weightspace.weights.weight_data import WeightData
 log = logging.getLogger(__name__)
 START_DIVISOR, END_DIVISOR = 25, 1e5
 """The learning rate starts and ends at its peak over these. Source: torch's OneCycleLR, as SANE's code uses it."""
-TERMS = ("loss", "reconstruction", "contrast")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Run:
     pool: Pool
     val_batches: list[Batch]
     model: Autoencoder
+    criterion: Criterion
     optimizer: torch.optim.Optimizer
     progress: Progress
     device: torch.device
@@ -109,18 +111,7 @@ def one_cycle(step: int, rules: TrainingConfig) -> float:
     return low + (peak - low) * (1 - math.cos(math.pi * part)) / 2
 
 
-def measure_losses(model: Autoencoder, batch: Batch, rules: LossConfig) -> dict[str, Float[Tensor, ""]]:
-    """Measure `reconstruction` of both views, `contrast` between them, and their weighted sum, `loss`."""
-    latents, features = model.embed(batch.inputs, batch.kinds, batch.positions)
-    outputs = model.decode(latents, batch.kinds, batch.positions)
-    reconstruction = measure_reconstruction(outputs, batch.targets, batch.kinds, batch.positions, rules)
-    first, second = model.project(features).chunk(2)
-    contrast = measure_contrast(first, second, rules.temperature)
-    loss = (1 - rules.contrast_weight) * reconstruction + rules.contrast_weight * contrast
-    return {"loss": loss, "reconstruction": reconstruction, "contrast": contrast}
-
-
-def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device) -> Run:
+def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device, images: ImageSet | None = None) -> Run:
     """Gather what a training needs, as it is before its first step."""
     rules = config.training
     tokenizer = build_tokenizer(data.checkpoints.layout, config)
@@ -129,7 +120,11 @@ def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device) 
     batching = Batching(tokenizer, tell_kinds(tokenizer), sizes.window, config.views)
     val_batches = draw_validation(val_pool, batching, rules)
     model = build_model(config, sizes, pool, tokenizer).to(device)
-    return Run(config, batching, pool, val_batches, model, build_optimizer(model, rules), Progress(), device)
+    behaviour = build_behaviour(data, config, tokenizer, images, (pool, val_pool), device)
+    criterion = build_criterion(config.loss, behaviour)
+    if config.loss.scale == "first_step":
+        criterion = scale_terms(criterion, model, draw_batch(pool, batching, rules, 0).to(device))
+    return Run(config, batching, pool, val_batches, model, criterion, build_optimizer(model, rules), Progress(), device)
 
 
 def take_step(run: Run) -> Float[Tensor, " terms"]:
@@ -138,36 +133,38 @@ def take_step(run: Run) -> Float[Tensor, " terms"]:
     batch = draw_batch(run.pool, run.batching, rules, step)
     for group in run.optimizer.param_groups:
         group["lr"] = one_cycle(step, rules)
-    losses = measure_losses(run.model, batch.to(run.device), run.config.loss)
+    losses = measure_losses(run.model, batch.to(run.device), run.criterion, step)
     run.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), rules.clip)
     run.optimizer.step()
     run.progress.step += 1
-    return torch.stack([losses[term].detach() for term in TERMS])
+    return torch.stack([losses[term].detach() for term in run.criterion.terms])
 
 
 @torch.no_grad()
 def validate(run: Run) -> Float[Tensor, " terms"]:
     """Measure the loss terms on validation members, each network counting the same."""
-    sums = torch.zeros(len(TERMS), device=run.device)
+    terms = run.criterion.terms
+    sums = torch.zeros(len(terms), device=run.device)
     for batch in run.val_batches:
-        losses = measure_losses(run.model, batch.to(run.device), run.config.loss)
-        sums += torch.stack([losses[term] for term in TERMS]) * len(batch.inputs)
+        losses = measure_losses(run.model, batch.to(run.device), run.criterion, None)
+        sums += torch.stack([losses[term] for term in terms]) * len(batch.inputs)
     return sums / sum(len(batch.inputs) for batch in run.val_batches)
 
 
 def note_validation(run: Run, train_terms: Float[Tensor, " terms"]) -> dict[str, float]:
-    """Validate, add a row to the history, and keep the model if it reconstructs validation members best so far."""
+    """Validate, add a row to the history, and keep the model if validation members say that it is the best so far."""
     progress, rules = run.progress, run.config.training
     seen = progress.step * min(rules.batch_size, len(run.pool.weights))
     row = {"epoch": seen / len(run.pool.weights), "step": progress.step, "lr": one_cycle(progress.step - 1, rules)}
     for split, terms in (("train", train_terms), ("val", validate(run))):
-        row |= {f"{split}_{term}": value for term, value in zip(TERMS, terms.tolist(), strict=True)}
+        row |= {f"{split}_{term}": value for term, value in zip(run.criterion.terms, terms.tolist(), strict=True)}
     progress.history.append(row)
     progress.stale += 1
-    if row["val_reconstruction"] < progress.best_score:
-        progress.best_score, progress.stale = row["val_reconstruction"], 0
+    score = row[f"val_{rules.keep_best}"]
+    if score < progress.best_score:
+        progress.best_score, progress.stale = score, 0
         progress.best = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
     return row
 
@@ -206,16 +203,25 @@ def learn(run: Run, scratch: Path | None) -> None:
             write_state(scratch, run.model, run.optimizer, progress)
 
 
-def train_hyperrep(data: WeightData, config: HyperrepConfig, scratch: Path | None, device: torch.device) -> Trained:
+def train_hyperrep(
+    data: WeightData,
+    config: HyperrepConfig,
+    scratch: Path | None,
+    device: torch.device,
+    images: ImageSet | None = None,
+) -> Trained:
     """Train an autoencoder on the train members of a weight data set; keep it as it served the val members best.
 
     Args:
         scratch: folder for the state from which a killed training goes on to the same end; None keeps none.
+        images: what the networks were trained on, of which the loss sees the training images; needed only where it
+            runs networks.
 
     Raises:
-        BadInput: the window or the heads do not fit, no checkpoint is of the epochs wanted, or the loss diverges.
+        BadInput: the window or the heads do not fit, no checkpoint is of the epochs wanted, the networks cannot be run
+            on the images, or the loss diverges.
     """
-    run = prepare_run(data, config, device)
+    run = prepare_run(data, config, device, images)
     untrained = deepcopy(run.model).eval()
     if scratch is not None:
         read_state(scratch, run.model, run.optimizer, run.progress)

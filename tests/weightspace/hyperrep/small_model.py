@@ -1,5 +1,7 @@
 """A hyper-representation small enough to train in a test, on the made-up study's 24 networks."""
 
+from typing import Any
+
 import torch
 
 from tests.weightspace.samples.small_study import build_weight_data
@@ -18,7 +20,7 @@ class NoConfig(Config):
     """Configuration of made-up outputs."""
 
 
-def make_config(**changes: dict[str, object]) -> HyperrepConfig:
+def make_config(**changes: Any) -> HyperrepConfig:
     """Configuration of a model with padding, context and every part; `changes` go into its sections."""
     said: dict[str, dict[str, object]] = {
         "model": {
@@ -32,7 +34,14 @@ def make_config(**changes: dict[str, object]) -> HyperrepConfig:
             "token_scale": True,
         },
         "views": {"permute": True, "noise": 0.1, "erase": 0.5},
-        "loss": {"contrast_weight": 0.1, "temperature": 0.5, "normalization": "layer", "balance": "numbers"},
+        "loss": {
+            "contrast_weight": 0.1,
+            "temperature": 0.5,
+            "normalization": "layer",
+            "balance": "numbers",
+            "behaviour": {"kind": "none"},
+            "scale": "none",
+        },
         "training": {
             "epochs": {"kind": "range", "first": 0, "last": None, "every": 1},
             "steps": 12,
@@ -43,11 +52,12 @@ def make_config(**changes: dict[str, object]) -> HyperrepConfig:
             "clip": 1.0,
             "validate_every": 3,
             "validation_rows": 12,
+            "keep_best": "reconstruction",
             "patience": 100,
             "seed": 0,
         },
     }
-    top = {"weights": "w", "tokens": {"kind": "sparse", "d_token": 7}, "window": 9, "device": "cpu"}
+    top = {"weights": "w", "images": ".", "tokens": {"kind": "sparse", "d_token": 7}, "window": 9, "device": "cpu"}
     parts = {name: section | changes.get(name, {}) for name, section in said.items()}
     return HyperrepConfig.model_validate(top | parts | {k: v for k, v in changes.items() if k not in said})
 
@@ -78,3 +88,9 @@ def build_untrained(config: HyperrepConfig | None = None, data: WeightData | Non
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
     tokenizer, origin = run.batching.tokenizer, tell_origin(data.checkpoints.about)
     return Hyperrep(config, run.model.eval(), tokenizer, data.statistics, data.reference, origin)
+
+
+def behave(**changes: object) -> dict[str, Any]:
+    """Changes of the configuration that turn the behavioural loss on."""
+    shared = {"kind": "softmax", "weight": 0.9, "num_networks": 5, "num_images": 20}
+    return {"images": "i", "window": "whole", "loss": {"behaviour": shared | changes}}

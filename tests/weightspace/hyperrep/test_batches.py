@@ -41,7 +41,7 @@ def cut_batch(pool, window=None, **views):
     tokenizer = build_tokenizer(make_data(4).checkpoints.layout, config)
     window = window or tokenizer.num_tokens
     batching = Batching(tokenizer, tell_kinds(tokenizer), window, config.views)
-    return make_batch(pool.weights[:6], batching, config.views, seed_stream(0, 9)), tokenizer
+    return make_batch(pool, torch.arange(6), batching, config.views, seed_stream(0, 9)), tokenizer
 
 
 def test_first_view_is_canonical_and_second_is_permuted(pool):

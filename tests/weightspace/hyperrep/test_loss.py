@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.weightspace.hyperrep.small_model import make_config
 from weightspace.hyperrep.config import LossConfig, Normalization
 from weightspace.hyperrep.kinds import BIAS, PADDING, WEIGHT
 from weightspace.hyperrep.loss import LEAST_POWER, measure_contrast, measure_reconstruction
@@ -19,7 +20,7 @@ OUTPUT = torch.tensor([[[1.0, 1.0], [5.0, 9.0], [0.5, 1.5]], [[2.0, 5.0], [4.0, 
 
 
 def make_rules(normalization: Normalization, balance: Literal["numbers", "groups"] = "numbers") -> LossConfig:
-    return LossConfig(contrast_weight=0.5, temperature=0.1, normalization=normalization, balance=balance)
+    return make_config(loss={"normalization": normalization, "balance": balance}).loss
 
 
 def draw_views(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

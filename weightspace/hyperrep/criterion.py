@@ -1,0 +1,85 @@
+"""Measure how good a model is at a batch: the terms of the loss and their weighted sum."""
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from weightspace.hyperrep.batches import Batch
+from weightspace.hyperrep.behaviour import Behaviour, measure_behaviour
+from weightspace.hyperrep.config import LossConfig
+from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
+from weightspace.hyperrep.model import Autoencoder
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What a model is measured by."""
+
+    rules: LossConfig
+    behaviour: Behaviour | None
+    """What networks are run on; None where the loss compares weights only."""
+    shares: dict[str, float]
+    """What each term is multiplied by in the loss, in the order of the history."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Name what is measured, the loss first."""
+        return "loss", *self.shares
+
+
+def build_criterion(rules: LossConfig, behaviour: Behaviour | None) -> Criterion:
+    """Weigh the terms as the configuration says, each in its own unit.
+
+    Source: Structure Is Not Enough (arXiv 2503.17138), with 1 - beta as `behaviour.weight`; without behaviour
+    Schürholt et al. 2021 (arXiv 2110.15288).
+    """
+    contrast = rules.contrast_weight
+    if behaviour is None:
+        return Criterion(rules, None, {"reconstruction": 1 - contrast, "contrast": contrast})
+    weight = behaviour.rules.weight
+    shares = {
+        "reconstruction": (1 - contrast) * (1 - weight),
+        "contrast": contrast,
+        "behaviour": (1 - contrast) * weight,
+    }
+    return Criterion(rules, behaviour, shares)
+
+
+@torch.no_grad()
+def scale_terms(criterion: Criterion, model: Autoencoder, batch: Batch) -> Criterion:
+    """Divide each term by its value for the model and the batch of the first step; one that is 0 there stays."""
+    first = measure_terms(model, batch, criterion, step=0)
+    shares = {name: share / (float(first[name]) or 1.0) for name, share in criterion.shares.items()}
+    return replace(criterion, shares=shares)
+
+
+def measure_terms(
+    model: Autoencoder, batch: Batch, criterion: Criterion, step: int | None
+) -> dict[str, Float[Tensor, ""]]:
+    """Measure `reconstruction` of both views, `contrast` between them, and `behaviour` where it is asked for."""
+    rules = criterion.rules
+    latents, features = model.embed(batch.inputs, batch.kinds, batch.positions)
+    outputs = model.decode(latents, batch.kinds, batch.positions)
+    reconstruction = measure_reconstruction(outputs, batch.targets, batch.kinds, batch.positions, rules)
+    first, second = model.project(features).chunk(2)
+    terms = {"reconstruction": reconstruction, "contrast": measure_contrast(first, second, rules.temperature)}
+    if criterion.behaviour is not None:
+        terms["behaviour"] = measure_behaviour(criterion.behaviour, outputs, batch.targets, batch.activation, step)
+    return terms
+
+
+def measure_losses(
+    model: Autoencoder, batch: Batch, criterion: Criterion, step: int | None
+) -> dict[str, Float[Tensor, ""]]:
+    """Measure the terms, each in its own unit, and their weighted sum, `loss`.
+
+    Args:
+        step: decides which images networks are run on; None for a validation, which has the same each time.
+    """
+    terms = measure_terms(model, batch, criterion, step)
+    # A term without a share is shown and sends nothing back.
+    parts = [share * terms[name] for name, share in criterion.shares.items() if share]
+    return {"loss": reduce(torch.add, parts), **terms}
