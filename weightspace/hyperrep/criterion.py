@@ -12,6 +12,7 @@ from weightspace.hyperrep.behaviour import Behaviour, measure_behaviour
 from weightspace.hyperrep.config import LossConfig
 from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
 from weightspace.hyperrep.model import Autoencoder
+from weightspace.hyperrep.ranks import gather_shares
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Criterion:
     """What networks are run on; None where the loss compares weights only."""
     shares: dict[str, float]
     """What each term is multiplied by in the loss, in the order of the history."""
+    num_shares: int = 1
+    """Processes that the networks of a batch are shared among; each has all of them in its contrast."""
+    half: bool = False
+    """Multiply matrices in bfloat16; the terms are always measured in float32."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -61,10 +66,12 @@ def measure_terms(
 ) -> dict[str, Float[Tensor, ""]]:
     """Measure `reconstruction` of both views, `contrast` between them, and `behaviour` where it is asked for."""
     rules = criterion.rules
-    latents, features = model.embed(batch.inputs, batch.kinds, batch.positions)
-    outputs = model.decode(latents, batch.kinds, batch.positions)
+    with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=criterion.half):
+        latents, features = model.embed(batch.inputs, batch.kinds, batch.positions)
+        outputs = model.decode(latents, batch.kinds, batch.positions).float()
+        projections = model.project(features).float()
     reconstruction = measure_reconstruction(outputs, batch.targets, batch.kinds, batch.positions, rules)
-    first, second = model.project(features).chunk(2)
+    first, second = (gather_shares(views, criterion.num_shares) for views in projections.chunk(2))
     terms = {"reconstruction": reconstruction, "contrast": measure_contrast(first, second, rules.temperature)}
     if criterion.behaviour is not None:
         terms["behaviour"] = measure_behaviour(criterion.behaviour, outputs, batch.targets, batch.activation, step)

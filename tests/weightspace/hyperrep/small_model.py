@@ -55,6 +55,9 @@ def make_config(**changes: Any) -> HyperrepConfig:
             "keep_best": "reconstruction",
             "patience": 100,
             "seed": 0,
+            "precision": "float32",
+            "compile": False,
+            "processes": 1,
         },
     }
     top = {"weights": "w", "images": ".", "tokens": {"kind": "sparse", "d_token": 7}, "window": 9, "device": "cpu"}
