@@ -1,13 +1,17 @@
 """Make hyper-representations: read a weight data set, train, write."""
 
 import shutil
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.hyperrep.config import NO_IMAGES, HyperrepConfig
 from weightspace.hyperrep.hyperrep import UNTRAINED_NAME
-from weightspace.hyperrep.train import train_hyperrep
+from weightspace.hyperrep.ranks import ALONE, Ranks, train_in_processes
+from weightspace.hyperrep.train import Trained, train_hyperrep
 from weightspace.images.image_set import read_image_set
 from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_data import read_weight_data
@@ -28,11 +32,20 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     said = {"config": config.model_dump(mode="json"), "device": device.type}
     work = digest_value(said | {stage: record.digest for stage, record in records.items()})
     scratch = root / "data" / ".work" / "hyperrep" / work
-    images = read_image_set(sources["images"]) if "images" in sources else None
-    trained = train_hyperrep(read_weight_data(sources["weights"]), config, scratch, device, images)
+    if config.training.processes > 1:
+        train_in_processes(partial(train_rank, sources, config, scratch), config.training.processes, device, scratch)
+    trained = train_rank(sources, config, scratch, device, ALONE)  # has nothing left to do where processes have learned
     with replace_folder(root / "data" / "hyperrep" / name) as folder:
         trained.hyperrep.save(folder)
         trained.untrained.save_model(folder / UNTRAINED_NAME)
         trained.history.to_csv(folder / HISTORY_NAME, index=False)
         write_record(folder, "hyperrep", name, config, records, device.type)
     shutil.rmtree(scratch)
+
+
+def train_rank(
+    sources: dict[str, Path], config: HyperrepConfig, scratch: Path, device: torch.device, ranks: Ranks
+) -> Trained:
+    """Read the inputs and train, in one of several processes or alone."""
+    images = read_image_set(sources["images"]) if "images" in sources else None
+    return train_hyperrep(read_weight_data(sources["weights"]), config, scratch, device, images, ranks)

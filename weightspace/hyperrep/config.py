@@ -197,6 +197,13 @@ class TrainingConfig(Config):
     """Stop after this many validations in a row without a better one."""
     seed: int = Field(ge=0)
     """Decides initial parameters, order, windows and views."""
+    precision: Literal["float32", "bfloat16"]
+    """Of matrix products while learning; parameters, losses and validation stay float32. `bfloat16` is for GPUs."""
+    compile: bool
+    """Compile the transformer's blocks with torch.compile, which takes a while at the start."""
+    processes: PositiveInt
+    """Processes that share each batch, one a CUDA device, or on the CPU; without dropout, results change by rounding
+    only."""
 
 
 class HyperrepConfig(Config):

@@ -14,6 +14,7 @@ from weightspace.hyperrep.behaviour import Behaviour, measure_behaviour
 from weightspace.hyperrep.config import LossConfig
 from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
 from weightspace.hyperrep.model import Autoencoder
+from weightspace.hyperrep.ranks import gather_shares
 
 STREAM_DROPOUT = 6
 """Beside the streams of `batches` and `behaviour`."""
@@ -32,6 +33,10 @@ class Criterion:
     """Decides, with the step, what dropout drops."""
     shares: dict[str, float]
     """What each term is multiplied by in the loss, in the order of the history."""
+    num_shares: int = 1
+    """Processes that the networks of a batch are shared among; each has all of them in its contrast."""
+    half: bool = False
+    """Multiply matrices in bfloat16; the terms are always measured in float32."""
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -69,7 +74,10 @@ def scale_terms(criterion: Criterion, model: Autoencoder, batch: Batch) -> Crite
 
 @contextmanager
 def drop_by_step(model: Autoencoder, seed: int, step: int | None, device: torch.device) -> Iterator[None]:
-    """Let what dropout drops follow from the seed and the step alone; without a step, drop nothing."""
+    """Let what dropout drops follow from the seed and the step alone; without a step, drop nothing.
+
+    Of several processes each drops what it would alone, so that their number matters where there is dropout.
+    """
     if model.config.dropout == 0:
         yield
         return
@@ -83,12 +91,14 @@ def measure_terms(
     model: Autoencoder, batch: Batch, criterion: Criterion, step: int | None
 ) -> dict[str, Float[Tensor, ""]]:
     """Measure `reconstruction` of both views, `contrast` between them, and `behaviour` where it is asked for."""
-    rules, kinds, positions = criterion.rules, batch.kinds, batch.positions
-    with drop_by_step(model, criterion.seed, step, batch.inputs.device):
+    rules, kinds, positions, device = criterion.rules, batch.kinds, batch.positions, batch.inputs.device
+    half = torch.autocast(device.type, torch.bfloat16, enabled=criterion.half)
+    with half, drop_by_step(model, criterion.seed, step, device):
         latents, features = model.embed(batch.inputs, kinds, positions)
-        outputs = model.decode(latents, kinds, positions)
+        outputs = model.decode(latents, kinds, positions).float()
+        projections = model.project(latents, features).float()
     reconstruction = measure_reconstruction(outputs, batch.targets, kinds, positions, rules, criterion.spreads)
-    first, second = model.project(latents, features).chunk(2)
+    first, second = (gather_shares(views, criterion.num_shares) for views in projections.chunk(2))
     terms = {"reconstruction": reconstruction, "contrast": measure_contrast(first, second, rules)}
     if criterion.behaviour is not None:
         terms["behaviour"] = measure_behaviour(criterion.behaviour, outputs, batch.targets, batch.activation, step)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Float32
@@ -18,6 +18,7 @@ from weightspace.hyperrep.model import Autoencoder
 from weightspace.layout import Layout
 from weightspace.tokens.tokenizer import Tokenizer, widest_row
 from weightspace.tokens.windows import run_with_halo
+from weightspace.weights.config import WeightsConfig
 from weightspace.weights.statistics import Statistics
 
 MODEL_NAME, CONFIG_NAME, PREPROCESSING_NAME = "model.safetensors", "config.json", "preprocessing.safetensors"
@@ -51,12 +52,41 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
 
 
+def tell_origin(about: Mapping[str, Any]) -> WeightsConfig | None:
+    """Read how a weight data set was made from what all its checkpoints share; None if that does not say."""
+    return WeightsConfig.model_validate(about["weights"]) if "weights" in about else None
+
+
 class Description(Config):
     """What `config.json` says."""
 
     config: HyperrepConfig
     sizes: Sizes
     layout: Layout
+    origin: WeightsConfig | None
+
+
+def fill_model(model: Autoencoder, parameters: Mapping[str, Tensor], path: Path) -> None:
+    """Give a model the parameters that were read from a file.
+
+    Raises:
+        BadInput: they are those of another model.
+    """
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in parameters.items()} != wanted:
+        raise BadInput(f"{path}: its parameters are not those of the model that {CONFIG_NAME} beside it describes")
+    model.load_state_dict(parameters)
+
+
+def check_preprocessing(kept: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
+    """Refuse the preprocessing of networks of another layout.
+
+    Raises:
+        BadInput: naming the file.
+    """
+    wanted = {"mean": len(layout.places), "std": len(layout.places), "reference": layout.num_weights}
+    if {name: value.numel() for name, value in kept.items()} != wanted:
+        raise BadInput(f"{path}: is not of the {len(layout.places)} tensors that {CONFIG_NAME} beside it describes")
 
 
 @dataclass(frozen=True)
@@ -69,6 +99,8 @@ class Hyperrep:
     statistics: Statistics
     reference: Float32[Tensor, " weights"]
     """The network that its inputs are aligned to."""
+    origin: WeightsConfig | None
+    """How its inputs were made from the networks of a zoo; None: not known, so that they count as canonical."""
 
     @property
     def layout(self) -> Layout:
@@ -93,7 +125,7 @@ class Hyperrep:
             model_name: `UNTRAINED_NAME` for the model as it was before its first step.
 
         Raises:
-            BadInput: a file is missing or cut short.
+            BadInput: a file is missing, cut short, or of another hyper-representation.
         """
         path = folder / CONFIG_NAME
         if not path.is_file():
@@ -103,15 +135,16 @@ class Hyperrep:
         except ValueError as error:
             raise BadInput(f"{path}: does not describe a hyper-representation; it may be cut short") from error
         model = Autoencoder(said.config.model, said.sizes)
-        model.load_state_dict(read_tensors(folder / model_name, device))
+        fill_model(model, read_tensors(folder / model_name, device), folder / model_name)
         kept = read_tensors(folder / PREPROCESSING_NAME, device)
+        check_preprocessing(kept, said.layout, folder / PREPROCESSING_NAME)
         tokenizer = build_tokenizer(said.layout, said.config)
         statistics = Statistics(kept["mean"], kept["std"])
-        return cls(said.config, model.to(device).eval(), tokenizer, statistics, kept["reference"])
+        return cls(said.config, model.to(device).eval(), tokenizer, statistics, kept["reference"], said.origin)
 
     def save(self, folder: Path) -> None:
         """Write into a folder that exists."""
-        said = Description(config=self.config, sizes=self.model.sizes, layout=self.layout)
+        said = Description(config=self.config, sizes=self.model.sizes, layout=self.layout, origin=self.origin)
         (folder / CONFIG_NAME).write_text(said.model_dump_json(indent=1) + "\n")
         self.save_model(folder / MODEL_NAME)
         kept = {"mean": self.statistics.mean, "std": self.statistics.std, "reference": self.reference}

@@ -257,5 +257,8 @@ def say_training(method: Method, scale: Scale, size: SizeName) -> dict[str, Any]
         "validation_rows": 512,
         "keep_best": "contrast" if method.loss["contrast_weight"] == 1 else "loss",
         "patience": 50,
+        "precision": "float32",
+        "compile": False,
+        "processes": 1,
         "seed": 0,
     }

@@ -26,11 +26,13 @@ from weightspace.hyperrep.batches import (
 from weightspace.hyperrep.behaviour import build_behaviour
 from weightspace.hyperrep.config import HyperrepConfig, Sizes, TrainingConfig
 from weightspace.hyperrep.criterion import Criterion, build_criterion, measure_losses, scale_terms
-from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer
+from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer, tell_origin
 from weightspace.hyperrep.kinds import tell_kinds
+from weightspace.hyperrep.learner import Learn, build_learner
 from weightspace.hyperrep.loss import measure_spreads
 from weightspace.hyperrep.model import Autoencoder, initialize_parameters
 from weightspace.hyperrep.principal import start_at_principal
+from weightspace.hyperrep.ranks import ALONE, Ranks
 from weightspace.hyperrep.state import Progress, read_state, write_state
 from weightspace.images.image_set import ImageSet
 from weightspace.tokens.tokenizer import Tokenizer
@@ -66,9 +68,11 @@ class Run:
     val_batches: list[Batch]
     model: Autoencoder
     criterion: Criterion
+    learner: Learn
     optimizer: torch.optim.Optimizer
     progress: Progress
     device: torch.device
+    ranks: Ranks
 
 
 def measure_sizes(tokenizer: Tokenizer, config: HyperrepConfig) -> Sizes:
@@ -118,7 +122,13 @@ def one_cycle(step: int, rules: TrainingConfig) -> float:
     return low + (peak - low) * (1 - math.cos(math.pi * part)) / 2
 
 
-def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device, images: ImageSet | None = None) -> Run:
+def prepare_run(
+    data: WeightData,
+    config: HyperrepConfig,
+    device: torch.device,
+    images: ImageSet | None = None,
+    ranks: Ranks = ALONE,
+) -> Run:
     """Gather what a training needs, as it is before its first step."""
     rules = config.training
     tokenizer = build_tokenizer(data.checkpoints.layout, config)
@@ -133,16 +143,17 @@ def prepare_run(data: WeightData, config: HyperrepConfig, device: torch.device, 
     criterion = build_criterion(config.loss, behaviour, spreads, rules.seed)
     if config.loss.scale == "first_step":
         criterion = scale_terms(criterion, model, draw_batch(pool, batching, rules, 0).to(device))
-    return Run(config, batching, pool, val_batches, model, criterion, build_optimizer(model, rules), Progress(), device)
+    learner, optimizer = build_learner(model, criterion, rules, ranks), build_optimizer(model, rules)
+    return Run(config, batching, pool, val_batches, model, criterion, learner, optimizer, Progress(), device, ranks)
 
 
 def take_step(run: Run) -> Float[Tensor, " terms"]:
     """Learn from the batch of the next step; return its loss terms."""
     rules, step = run.config.training, run.progress.step
-    batch = draw_batch(run.pool, run.batching, rules, step)
+    batch = run.ranks.share(draw_batch(run.pool, run.batching, rules, step))
     for group in run.optimizer.param_groups:
         group["lr"] = one_cycle(step, rules)
-    losses = measure_losses(run.model, batch.to(run.device), run.criterion, step)
+    losses = run.learner(batch.to(run.device), step)
     run.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
     torch.nn.utils.clip_grad_norm_(run.model.parameters(), rules.clip)
@@ -156,10 +167,10 @@ def validate(run: Run) -> Float[Tensor, " terms"]:
     """Measure the loss terms on validation members, each network counting the same."""
     terms = run.criterion.terms
     sums = torch.zeros(len(terms), device=run.device)
-    for batch in run.val_batches:
+    for batch in run.val_batches[run.ranks.rank :: run.ranks.num]:
         losses = measure_losses(run.model, batch.to(run.device), run.criterion, None)
         sums += torch.stack([losses[term] for term in terms]) * len(batch.inputs)
-    return sums / sum(len(batch.inputs) for batch in run.val_batches)
+    return run.ranks.add(sums) / sum(len(batch.inputs) for batch in run.val_batches)
 
 
 def note_validation(run: Run, train_terms: Float[Tensor, " terms"]) -> dict[str, float]:
@@ -203,10 +214,12 @@ def learn(run: Run, scratch: Path | None) -> None:
         terms.append(take_step(run))
         if progress.step % rules.validate_every and progress.step < rules.steps:
             continue
-        row = note_validation(run, torch.stack(terms).mean(0))
+        row = note_validation(run, run.ranks.add(torch.stack(terms).mean(0)) / run.ranks.num)
         terms.clear()
         if not math.isfinite(row["train_loss"]):
             raise BadInput(f"training: the loss is {row['train_loss']} at step {progress.step}; try a smaller lr")
+        if run.ranks.rank > 0:
+            continue
         log_row(run, row, started_s, started_step)
         if scratch is not None:
             write_state(scratch, run.model, run.optimizer, progress)
@@ -218,6 +231,7 @@ def train_hyperrep(
     scratch: Path | None,
     device: torch.device,
     images: ImageSet | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train an autoencoder on the train members of a weight data set; keep it as it served the val members best.
 
@@ -225,17 +239,23 @@ def train_hyperrep(
         scratch: folder for the state from which a killed training goes on to the same end; None keeps none.
         images: what the networks were trained on, of which the loss sees the training images; needed only where it
             runs networks.
+        ranks: of several processes that all call this, each working on its share of every batch.
 
     Raises:
         BadInput: the window or the heads do not fit, no checkpoint is of the epochs wanted, the networks cannot be run
             on the images, or the loss diverges.
     """
-    run = prepare_run(data, config, device, images)
+    run = prepare_run(data, config, device, images, ranks)
     untrained = deepcopy(run.model).eval()
     if scratch is not None:
         read_state(scratch, run.model, run.optimizer, run.progress)
     learn(run, scratch)
+    if not run.progress.best:
+        term = f"val_{config.training.keep_best}"
+        raise BadInput(f"training: {term} was not finite at any of {len(run.progress.history)} validations; see lr")
     run.model.load_state_dict(run.progress.best)
     statistics = Statistics(data.statistics.mean.to(device), data.statistics.std.to(device))
-    hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, data.reference.to(device))
+    origin = tell_origin(data.checkpoints.about)
+    reference = data.reference.to(device)
+    hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, reference, origin)
     return Trained(hyperrep, replace(hyperrep, model=untrained), pd.DataFrame(run.progress.history))

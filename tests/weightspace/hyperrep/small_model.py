@@ -7,7 +7,7 @@ import torch
 from tests.weightspace.samples.small_study import build_weight_data
 from weightspace.config import Config
 from weightspace.hyperrep.config import HyperrepConfig
-from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.hyperrep.hyperrep import Hyperrep, tell_origin
 from weightspace.hyperrep.train import prepare_run
 from weightspace.store import Checkpoints
 from weightspace.weights.statistics import Statistics
@@ -63,6 +63,9 @@ def make_config(**changes: Any) -> HyperrepConfig:
             "keep_best": "reconstruction",
             "patience": 100,
             "seed": 0,
+            "precision": "float32",
+            "compile": False,
+            "processes": 1,
         },
     }
     top: dict[str, Any] = {
@@ -100,7 +103,8 @@ def build_untrained(config: HyperrepConfig | None = None, data: WeightData | Non
     with torch.no_grad():
         for parameter in run.model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return Hyperrep(config, run.model.eval(), run.batching.tokenizer, data.statistics, data.reference)
+    tokenizer, origin = run.batching.tokenizer, tell_origin(data.checkpoints.about)
+    return Hyperrep(config, run.model.eval(), tokenizer, data.statistics, data.reference, origin)
 
 
 def behave(**changes: object) -> dict[str, Any]:

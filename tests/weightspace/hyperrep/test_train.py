@@ -235,3 +235,9 @@ def test_diverged_training_is_told(data, monkeypatch):
     monkeypatch.setattr(train_module, "take_step", lambda run: torch.full((3,), torch.nan))
     with pytest.raises(BadInput, match="try a smaller lr"):
         train_module.learn(prepare_run(data, make_config(training={"validate_every": 1}), CPU), None)
+
+
+def test_a_model_that_validation_never_measured_is_refused(data, monkeypatch):
+    monkeypatch.setattr(train_module, "validate", lambda run: torch.full((3,), torch.nan))
+    with pytest.raises(BadInput, match="val_reconstruction was not finite at any of 4 validations"):
+        train_hyperrep(data, make_config(), None, CPU)
