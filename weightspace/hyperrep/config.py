@@ -169,6 +169,19 @@ class LossConfig(Config):
     scale: Literal["none", "first_step"]
     """What each term is divided by before the terms are weighted: nothing, or its value at the first step."""
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Weigh each term that is measured.
+
+        Source: Structure Is Not Enough (arXiv 2503.17138), with 1 - beta as `behaviour.weight`; without behaviour
+        Schürholt et al. 2021 (arXiv 2110.15288).
+        """
+        weights = {"reconstruction": 1 - self.contrast_weight, "contrast": self.contrast_weight}
+        if isinstance(self.behaviour, NoBehaviour):
+            return weights
+        rest, outputs = weights["reconstruction"], self.behaviour.weight
+        return weights | {"reconstruction": rest * (1 - outputs), "behaviour": rest * outputs}
+
 
 class TrainingConfig(Config):
     """How long and how fast to learn."""
@@ -192,7 +205,7 @@ class TrainingConfig(Config):
     validation_rows: PositiveInt
     """Checkpoints of validation members that are looked at, drawn once; all if there are fewer."""
     keep_best: Term
-    """The term whose value on validation members says which model is kept; one that the loss has."""
+    """The term whose value on validation members says which model is kept; one that has a share in the loss."""
     patience: PositiveInt
     """Stop after this many validations in a row without a better one."""
     seed: int = Field(ge=0)
@@ -225,8 +238,8 @@ class HyperrepConfig(Config):
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
 
     @model_validator(mode="after")
-    def check_behaviour(self) -> "HyperrepConfig":
-        """Refuse a comparison of outputs without images or whole networks, and a choice by a term that is not there."""
+    def check_parts(self) -> "HyperrepConfig":
+        """Refuse parts of networks where whole ones are needed, and a comparison of outputs without images."""
         runs = self.loss.behaviour.kind != "none"
         if runs != (self.images != NO_IMAGES):
             wanted = "the image set that the networks were trained on" if runs else "'.', as the loss runs no networks"
@@ -235,10 +248,16 @@ class HyperrepConfig(Config):
             )
         if runs and self.window != "whole":
             raise ValueError(f"window {self.window} with loss.behaviour; wanted 'whole', as a part cannot be run")
-        if self.training.keep_best == "behaviour" and not runs:
-            raise ValueError("training.keep_best 'behaviour' without loss.behaviour; wanted a term that the loss has")
         if self.model.latent.kind == "network" and self.window != "whole":
             raise ValueError(f"window {self.window} with one latent for the network; wanted 'whole'")
+        return self
+
+    @model_validator(mode="after")
+    def check_choice(self) -> "HyperrepConfig":
+        """Refuse to choose the model that is kept by a term that nothing was learned from."""
+        learned = ("loss", *(term for term, share in self.loss.shares.items() if share))
+        if self.training.keep_best not in learned:
+            raise ValueError(f"training.keep_best {self.training.keep_best!r}; wanted one of {', '.join(learned)}")
         return self
 
 

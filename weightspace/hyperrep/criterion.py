@@ -47,21 +47,8 @@ class Criterion:
 def build_criterion(
     rules: LossConfig, behaviour: Behaviour | None, spreads: Float[Tensor, " layers"] | None, seed: int
 ) -> Criterion:
-    """Weigh the terms as the configuration says, each in its own unit.
-
-    Source: Structure Is Not Enough (arXiv 2503.17138), with 1 - beta as `behaviour.weight`; without behaviour
-    Schürholt et al. 2021 (arXiv 2110.15288).
-    """
-    contrast = rules.contrast_weight
-    if behaviour is None:
-        return Criterion(rules, None, spreads, seed, {"reconstruction": 1 - contrast, "contrast": contrast})
-    weight = behaviour.rules.weight
-    shares = {
-        "reconstruction": (1 - contrast) * (1 - weight),
-        "contrast": contrast,
-        "behaviour": (1 - contrast) * weight,
-    }
-    return Criterion(rules, behaviour, spreads, seed, shares)
+    """Weigh the terms as the configuration says, each in its own unit."""
+    return Criterion(rules, behaviour, spreads, seed, rules.shares)
 
 
 @torch.no_grad()

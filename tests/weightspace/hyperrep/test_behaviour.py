@@ -187,7 +187,7 @@ def test_networks_without_an_architecture_are_refused(images):
         ({"images": "."}, r"images '\.' with loss.behaviour 'softmax'; wanted the image set"),
         ({"window": 9}, "window 9 with loss.behaviour; wanted 'whole'"),
         ({"loss": {}}, "images 'i' with loss.behaviour 'none'; wanted '.'"),
-        ({"images": ".", "loss": {}, "training": {"keep_best": "behaviour"}}, "wanted a term that the loss has"),
+        ({"training": {"keep_best": "reconstruction"}, **behave(weight=1.0)}, "'reconstruction'; wanted one of loss, "),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(changes, problem):

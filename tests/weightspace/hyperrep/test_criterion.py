@@ -45,11 +45,18 @@ def test_later_steps_are_divided_by_the_values_of_the_first():
 
 
 @pytest.mark.parametrize(
-    ("contrast_weight", "idle"), [(0.0, ("projection",)), (1.0, ("decoder", "to_token", "path_out"))]
+    ("contrast_weight", "kept", "idle"),
+    [(0.0, "reconstruction", ("projection",)), (1.0, "contrast", ("decoder", "to_token", "path_out"))],
 )
-def test_a_term_without_a_share_sends_nothing_back(contrast_weight, idle):
-    run, terms = measure({"loss": {"contrast_weight": contrast_weight}})
+def test_a_term_without_a_share_sends_nothing_back(contrast_weight, kept, idle):
+    run, terms = measure({"loss": {"contrast_weight": contrast_weight}, "training": {"keep_best": kept}})
     assert min(terms["reconstruction"].item(), terms["contrast"].item()) > 0
     terms["loss"].backward()
     assert all(p.grad is None for name, p in run.model.named_parameters() if name.startswith(idle))
     assert run.model.encoder.embed.weight.grad is not None
+
+
+@pytest.mark.parametrize(("contrast_weight", "kept"), [(0.0, "contrast"), (1.0, "reconstruction"), (0.5, "behaviour")])
+def test_a_model_is_not_kept_by_what_it_did_not_learn(contrast_weight, kept):
+    with pytest.raises(ValueError, match=f"training.keep_best '{kept}'; wanted one of loss, "):
+        make_config(loss={"contrast_weight": contrast_weight}, training={"keep_best": kept})

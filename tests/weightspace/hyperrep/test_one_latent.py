@@ -2,6 +2,9 @@ import pytest
 import torch
 
 from tests.weightspace.hyperrep.small_model import CPU, build_untrained, make_config, make_data, one_latent
+from weightspace.embeddings.config import EmbeddingsConfig
+from weightspace.embeddings.embed import embed_checkpoints
+from weightspace.embeddings.embeddings import read_embeddings, write_embeddings
 from weightspace.embeddings.summary import summarize_tokens
 from weightspace.hyperrep.batches import draw_batch
 from weightspace.hyperrep.criterion import measure_losses
@@ -99,6 +102,29 @@ def test_every_parameter_has_a_part_in_the_loss(hyperrep):
 def test_the_latent_is_its_own_summary(hyperrep, weights, kind):
     latents, features = hyperrep.embed(weights)
     assert torch.equal(summarize_tokens(latents, features, hyperrep.tokenizer, kind), latents[:, 0])
+
+
+def test_embeddings_keep_the_latent_and_decode_it_again(hyperrep, tmp_path):
+    config = EmbeddingsConfig(
+        weights="w",
+        hyperrep="h",
+        summary="pooled",
+        halo=0,
+        networks_at_once=16,
+        reconstruction_baseline=True,
+        untrained_baseline=False,
+        device="cpu",
+    )
+    data = make_data(12)
+    embeddings, errors = embed_checkpoints(data, hyperrep, None, config)
+    write_embeddings(tmp_path, embeddings)
+    tokens = read_embeddings(tmp_path).tokens
+    assert tokens.shape == (36, 1, hyperrep.d_latent)
+    assert (embeddings.summary == tokens[:, 0]).all()
+    decoded = hyperrep.decode(torch.from_numpy(tokens.copy()))
+    reconstructed = hyperrep.reconstruct(torch.from_numpy(data.checkpoints.weights))
+    torch.testing.assert_close(decoded, reconstructed, atol=1e-4, rtol=1e-4)
+    assert set(errors["method"]) == {"hyperrep", "pca"}
 
 
 def test_tanh_bounds_the_latent(weights):

@@ -177,7 +177,7 @@ def test_training_brings_networks_nearer_to_what_they_did(data):
     config = make_config(
         **behave(weight=1.0, num_networks=8),
         views={"noise": 0.0, "erase": 0.0},
-        training={"steps": 60, "validate_every": 20, "lr": 1e-2},
+        training={"steps": 60, "validate_every": 20, "lr": 1e-2, "keep_best": "behaviour"},
     )
     history = train_hyperrep(data, config, None, CPU, build_image_set()).history
     assert history["train_behaviour"].iloc[-1] < 0.8 * history["train_behaviour"].iloc[0]
