@@ -199,11 +199,15 @@ def find_bad_names(study: Study) -> Iterator[str]:
 
 
 def list_references(entry: Config) -> Iterator[tuple[str, str, str]]:
-    """Yield section, key and name for each entry that this one names: by a field called like a section."""
+    """Yield section, key and name for each entry that this one names: by a field called like a section.
+
+    `.` names none; it stands for an input that is not needed.
+    """
     for key in type(entry).model_fields:
         value = getattr(entry, key)
         if key in STAGES:
-            yield from ((key, key, name) for name in ((value,) if isinstance(value, str) else value or ()))
+            names = (value,) if isinstance(value, str) else value or ()
+            yield from ((key, key, name) for name in names if name != ".")
         elif isinstance(value, dict) and value and set(value) <= set(STAGES):
             yield from ((section, f"{key}.{section}", name) for section, names in value.items() for name in names)
 

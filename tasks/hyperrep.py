@@ -1,13 +1,18 @@
 """Make hyper-representations: read a weight data set, train, write."""
 
 import shutil
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
-from weightspace.hyperrep.config import HyperrepConfig
+from weightspace.hyperrep.config import NO_IMAGES, HyperrepConfig
 from weightspace.hyperrep.hyperrep import UNTRAINED_NAME
-from weightspace.hyperrep.train import train_hyperrep
+from weightspace.hyperrep.ranks import ALONE, Ranks, train_in_processes
+from weightspace.hyperrep.train import Trained, train_hyperrep
+from weightspace.images.image_set import read_image_set
 from weightspace.record import read_record, replace_folder, write_record
 from weightspace.weights.weight_table import open_weight_data
 
@@ -18,17 +23,29 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     """Train a hyper-representation; one that was killed goes on where it was.
 
     Raises:
-        BadInput: the weight data set is missing or damaged, or the configuration does not fit it.
+        BadInput: an input is missing or damaged, or the configuration does not fit it.
     """
-    source = root / "data" / "weights" / config.weights
-    record = read_record(source)
+    stages = ("weights",) if config.images == NO_IMAGES else ("weights", "images")
+    sources = {stage: root / "data" / stage / getattr(config, stage) for stage in stages}
+    records = {stage: read_record(source) for stage, source in sources.items()}
     device = resolve_device(config.device)
-    work = digest_value({"config": config.model_dump(mode="json"), "weights": record.digest, "device": device.type})
+    said = {"config": config.model_dump(mode="json"), "device": device.type}
+    work = digest_value(said | {stage: record.digest for stage, record in records.items()})
     scratch = root / "data" / ".work" / "hyperrep" / work
-    trained = train_hyperrep(open_weight_data(source), config, scratch, device)
+    if config.training.processes > 1:
+        train_in_processes(partial(train_rank, sources, config, scratch), config.training.processes, device, scratch)
+    trained = train_rank(sources, config, scratch, device, ALONE)  # has nothing left to do where processes have learned
     with replace_folder(root / "data" / "hyperrep" / name) as folder:
         trained.hyperrep.save(folder)
         trained.untrained.save_model(folder / UNTRAINED_NAME)
         trained.history.to_csv(folder / HISTORY_NAME, index=False)
-        write_record(folder, "hyperrep", name, config, {"weights": record}, device.type)
+        write_record(folder, "hyperrep", name, config, records, device.type)
     shutil.rmtree(scratch)
+
+
+def train_rank(
+    sources: dict[str, Path], config: HyperrepConfig, scratch: Path, device: torch.device, ranks: Ranks
+) -> Trained:
+    """Read the inputs and train, in one of several processes or alone."""
+    images = read_image_set(sources["images"]) if "images" in sources else None
+    return train_hyperrep(open_weight_data(sources["weights"]), config, scratch, device, images, ranks)

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from weightspace.config import BadInput
+from weightspace.embed_command import embed_command
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Zoos of neural networks as data sets.")
+app.command("embed")(embed_command)
 FORMATS = {
     "modelzoo": ("epoch_offset", "columns", "log_sigma2"),
     "phase_transition": ("epoch_offset", "columns", "log_sigma2"),

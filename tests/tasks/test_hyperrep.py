@@ -3,11 +3,13 @@ import pytest
 import torch
 
 from tasks.hyperrep import HISTORY_NAME, make_hyperrep
-from tests.weightspace.hyperrep.small_model import CPU, NoConfig, make_config, make_data
+from tests.weightspace.hyperrep.small_model import CPU, NoConfig, behave, make_config, make_data
+from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
 from weightspace.hyperrep.hyperrep import MODEL_NAME, UNTRAINED_NAME, Hyperrep
 from weightspace.hyperrep.state import FILE_NAME
+from weightspace.images.image_set import write_image_set
 from weightspace.record import RECORD_NAME, read_record, write_record
 from weightspace.store import list_parts
 from weightspace.weights.weight_data import write_weight_data
@@ -48,7 +50,20 @@ def test_hyperrep_is_written_with_history_and_record(study):
     assert pd.read_csv(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
     trained, untrained = (Hyperrep.load(folder, CPU, name) for name in (MODEL_NAME, UNTRAINED_NAME))
     assert trained.config == untrained.config == CONFIG
-    assert not torch.equal(trained.model.to_latent.weight, untrained.model.to_latent.weight)
+    assert not torch.equal(*(one.model.state_dict()["to_latent.weight"] for one in (trained, untrained)))
+
+
+def test_images_are_an_input_where_networks_are_run(study):
+    config = make_config(**behave(), training={"steps": 2, "validate_every": 2})
+    with pytest.raises(BadInput, match=f"data/images/i: no {RECORD_NAME}"):
+        make_hyperrep("h", config, study)
+    folder = study / "data/images/i"
+    folder.mkdir(parents=True)
+    write_image_set(folder, build_image_set())
+    write_record(folder, "images", "i", NoConfig(), {})
+    make_hyperrep("h", config, study)
+    assert set(read_record(study / "data/hyperrep/h").inputs) == {"weights/w", "images/i"}
+    assert "val_behaviour" in pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)
 
 
 def test_same_inputs_give_the_same_bytes(study):

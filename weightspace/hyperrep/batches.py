@@ -1,14 +1,17 @@
 """Turn a weight data set into batches: networks drawn, views made, windows cut, all on the fly."""
 
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
 from weightspace.config import BadInput
 from weightspace.hyperrep.config import TrainingConfig, ViewsConfig
+from weightspace.networks import Activation
 from weightspace.tokens.tokenizer import Tokenizer
 from weightspace.tokens.views import make_view
 from weightspace.tokens.windows import draw_starts, take_windows
@@ -19,6 +22,7 @@ from weightspace.weights.weight_table import WeightTable
 Source = WeightData | WeightTable
 """A weight data set, in memory or on disk."""
 STREAM_INIT, STREAM_TRAIN, STREAM_VAL_ROWS, STREAM_VAL_VIEWS = range(4)
+ACTIVATION_NAMES: tuple[Activation, ...] = get_args(Activation)
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,11 @@ class Batch:
     inputs: Float[Tensor, "views tokens d_token"]
     """First all first views, then all second views; noised and erased where the configuration says so."""
     targets: Float[Tensor, "views tokens d_token"]
-    """The same without noise and gaps."""
+    """The same without noise and gaps, or as they are, as the configuration says."""
     kinds: Int64[Tensor, "tokens d_token"]
     positions: Int64[Tensor, "tokens 3"]
+    activation: Int64[Tensor, " networks"]
+    """Of each network, by its place in `ACTIVATION_NAMES`; -1 where the zoo tells none that can be run."""
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
@@ -60,6 +66,8 @@ class Pool:
     """Number of the member that each row is a checkpoint of, rising from 0."""
     first: Int64[Tensor, " members"]
     """First row of each member; its rows lie together."""
+    activation: Int64[Tensor, " checkpoints"]
+    """By its place in `ACTIVATION_NAMES`; -1 where the zoo tells none that can be run."""
 
     @property
     def num_members(self) -> int:
@@ -70,6 +78,10 @@ class Pool:
     def num_networks(self) -> int:
         """Count the checkpoints."""
         return len(self.rows)
+
+    def thin_out(self, most: int) -> Int64[Tensor, " networks"]:
+        """Number the networks, or so many of them at equal steps where there are more."""
+        return torch.arange(0, self.num_networks, -(-self.num_networks // most))
 
     def take(self, chosen: Int64[Tensor, " networks"]) -> Float32[Tensor, "networks weights"]:
         """Return some networks, standardised."""
@@ -117,7 +129,15 @@ def gather_pool(source: Source, epochs: EpochRange | EpochList, split: str, hold
     _, first, member = np.unique(names[order], return_index=True, return_inverse=True)
     rows = rows[order]
     held = read_standardized(source, rows) if 4 * len(rows) * source.layout.num_weights <= hold_bytes else None
-    return Pool(source, rows, held, torch.from_numpy(member), torch.from_numpy(first))
+    activation = tell_activations(table)[rows]
+    return Pool(source, rows, held, *map(torch.from_numpy, (member, first, activation)))
+
+
+def tell_activations(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
+    """Number each row's activation by its place in `ACTIVATION_NAMES`; -1 where there is none that can be run."""
+    if "activation" not in table:
+        return np.full(len(table), -1)
+    return pd.Index(ACTIVATION_NAMES).get_indexer(pd.Index(table["activation"].astype(object))).astype(np.int64)
 
 
 def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Tensor, " num"]:
@@ -133,24 +153,27 @@ def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Ten
 
 
 def make_batch(
-    weights: Float32[Tensor, "networks weights"], batching: Batching, views: ViewsConfig, generator: torch.Generator
+    pool: Pool,
+    rows: Int64[Tensor, " networks"],
+    batching: Batching,
+    views: ViewsConfig,
+    generator: torch.Generator,
 ) -> Batch:
-    """Make both views of some standardised networks, and cut one window, the same for all.
-
-    View 1 is canonical, view 2 is permuted where the configuration says so.
-    """
-    tokenizer, window = batching.tokenizer, batching.window
+    """Make both views of some networks of a pool, and cut one window, the same for all."""
+    tokenizer, window, weights = batching.tokenizer, batching.window, pool.weights[rows]
     layout = tokenizer.layout
-    second = make_view(layout, weights, generator, permute=views.permute, noise=0.0)
-    clean = torch.cat([weights, second])
+    first = make_view(layout, weights, generator, permute=views.permute == "both", noise=0.0)
+    second = make_view(layout, weights, generator, permute=views.permute != "none", noise=0.0)
+    clean = torch.cat([first, second])
     noised = make_view(layout, clean, generator, permute=False, noise=views.noise, erase=views.erase)
     start = draw_starts(tokenizer.num_tokens, window, len(clean), generator, shared=True)
     place = slice(int(start[0]), int(start[0]) + window)
     return Batch(
         inputs=take_windows(tokenizer.tokenize(noised), start, window),
-        targets=take_windows(tokenizer.tokenize(clean), start, window),
+        targets=take_windows(tokenizer.tokenize(clean if views.target == "clean" else noised), start, window),
         kinds=batching.kinds[place],
         positions=tokenizer.positions[place],
+        activation=pool.activation[rows],
     )
 
 
@@ -158,7 +181,7 @@ def draw_batch(pool: Pool, batching: Batching, rules: TrainingConfig, step: int)
     """Draw the batch of one training step, which depends on the seed and the step alone."""
     generator = seed_stream(rules.seed, STREAM_TRAIN, step)
     rows = draw_networks(pool, rules.batch_size, generator)
-    return make_batch(pool.take(rows), batching, batching.views, generator)
+    return make_batch(pool, rows, batching, batching.views, generator)
 
 
 def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> list[Batch]:
@@ -167,6 +190,6 @@ def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> li
     views = batching.views.model_copy(update={"noise": 0.0, "erase": 0.0})
     rows = torch.randperm(pool.num_networks, generator=generator)[: rules.validation_rows]
     return [
-        make_batch(pool.take(part), batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
+        make_batch(pool, part, batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
         for i, part in enumerate(rows.split(rules.batch_size))
     ]

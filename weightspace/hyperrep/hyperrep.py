@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float, Float32
@@ -18,6 +18,7 @@ from weightspace.hyperrep.model import Autoencoder
 from weightspace.layout import Layout
 from weightspace.tokens.tokenizer import Tokenizer, widest_row
 from weightspace.tokens.windows import run_with_halo
+from weightspace.weights.config import WeightsConfig
 from weightspace.weights.statistics import Statistics
 
 MODEL_NAME, CONFIG_NAME, PREPROCESSING_NAME = "model.safetensors", "config.json", "preprocessing.safetensors"
@@ -51,12 +52,41 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
 
 
+def tell_origin(about: Mapping[str, Any]) -> WeightsConfig | None:
+    """Read how a weight data set was made from what all its checkpoints share; None if that does not say."""
+    return WeightsConfig.model_validate(about["weights"]) if "weights" in about else None
+
+
 class Description(Config):
     """What `config.json` says."""
 
     config: HyperrepConfig
     sizes: Sizes
     layout: Layout
+    origin: WeightsConfig | None
+
+
+def fill_model(model: Autoencoder, parameters: Mapping[str, Tensor], path: Path) -> None:
+    """Give a model the parameters that were read from a file.
+
+    Raises:
+        BadInput: they are those of another model.
+    """
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    if {name: value.shape for name, value in parameters.items()} != wanted:
+        raise BadInput(f"{path}: its parameters are not those of the model that {CONFIG_NAME} beside it describes")
+    model.load_state_dict(parameters)
+
+
+def check_preprocessing(kept: Mapping[str, Tensor], layout: Layout, path: Path) -> None:
+    """Refuse the preprocessing of networks of another layout.
+
+    Raises:
+        BadInput: naming the file.
+    """
+    wanted = {"mean": len(layout.places), "std": len(layout.places), "reference": layout.num_weights}
+    if {name: value.numel() for name, value in kept.items()} != wanted:
+        raise BadInput(f"{path}: is not of the {len(layout.places)} tensors that {CONFIG_NAME} beside it describes")
 
 
 @dataclass(frozen=True)
@@ -69,6 +99,8 @@ class Hyperrep:
     statistics: Statistics
     reference: Float32[Tensor, " weights"]
     """The network that its inputs are aligned to."""
+    origin: WeightsConfig | None
+    """How its inputs were made from the networks of a zoo; None: not known, so that they count as canonical."""
 
     @property
     def layout(self) -> Layout:
@@ -82,7 +114,7 @@ class Hyperrep:
 
     @property
     def d_latent(self) -> int:
-        """Latent numbers of a token."""
+        """Numbers of a latent."""
         return self.config.model.d_latent
 
     @classmethod
@@ -93,7 +125,7 @@ class Hyperrep:
             model_name: `UNTRAINED_NAME` for the model as it was before its first step.
 
         Raises:
-            BadInput: a file is missing or cut short.
+            BadInput: a file is missing, cut short, or of another hyper-representation.
         """
         path = folder / CONFIG_NAME
         if not path.is_file():
@@ -103,15 +135,16 @@ class Hyperrep:
         except ValueError as error:
             raise BadInput(f"{path}: does not describe a hyper-representation; it may be cut short") from error
         model = Autoencoder(said.config.model, said.sizes)
-        model.load_state_dict(read_tensors(folder / model_name, device))
+        fill_model(model, read_tensors(folder / model_name, device), folder / model_name)
         kept = read_tensors(folder / PREPROCESSING_NAME, device)
+        check_preprocessing(kept, said.layout, folder / PREPROCESSING_NAME)
         tokenizer = build_tokenizer(said.layout, said.config)
         statistics = Statistics(kept["mean"], kept["std"])
-        return cls(said.config, model.to(device).eval(), tokenizer, statistics, kept["reference"])
+        return cls(said.config, model.to(device).eval(), tokenizer, statistics, kept["reference"], said.origin)
 
     def save(self, folder: Path) -> None:
         """Write into a folder that exists."""
-        said = Description(config=self.config, sizes=self.model.sizes, layout=self.layout)
+        said = Description(config=self.config, sizes=self.model.sizes, layout=self.layout, origin=self.origin)
         (folder / CONFIG_NAME).write_text(said.model_dump_json(indent=1) + "\n")
         self.save_model(folder / MODEL_NAME)
         kept = {"mean": self.statistics.mean, "std": self.statistics.std, "reference": self.reference}
@@ -156,8 +189,8 @@ class Hyperrep:
     @torch.no_grad()
     def embed(
         self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
-    ) -> tuple[Float[Tensor, "networks tokens d_latent"], Float[Tensor, "networks tokens d_model"]]:
-        """Give each token of each network its latent, and the features that the encoder has of it.
+    ) -> tuple[Float[Tensor, "networks latents d_latent"], Float[Tensor, "networks tokens d_model"]]:
+        """Give the latents of each network, one for each token or one in all, and what the encoder knows of its tokens.
 
         Args:
             weights: aligned, in their own scale.
@@ -168,35 +201,55 @@ class Hyperrep:
         """
         self.check_weights(weights)
 
+        parts: list[tuple[Tensor, Tensor]] = []
+        for part in weights.split(networks_at_once):
+            standard = self.statistics.standardize(self.layout, part.to(self.device))
+            parts.append(self.embed_tokens(self.tokenizer.tokenize(standard), halo))
+        latents, features = zip(*parts, strict=True)
+        return torch.cat(latents), torch.cat(features)
+
+    def embed_tokens(
+        self, tokens: Float[Tensor, "networks tokens d_token"], halo: int
+    ) -> tuple[Float[Tensor, "networks latents d_latent"], Float[Tensor, "networks tokens d_model"]]:
+        """Give latents and features of whole networks, window by window where tokens have latents of their own."""
+        if self.config.model.latent.kind == "network":
+            kinds, positions = tell_kinds(self.tokenizer).to(self.device), self.tokenizer.positions.to(self.device)
+            return self.model.embed(tokens, kinds, positions)
+
         def run(*window: Tensor) -> Tensor:
             return torch.cat(self.model.embed(*window), dim=-1)
 
-        parts: list[Tensor] = []
-        for part in weights.split(networks_at_once):
-            standard = self.statistics.standardize(self.layout, part.to(self.device))
-            parts.append(self.run_windows(run, self.tokenizer.tokenize(standard), halo))
-        both = torch.cat(parts)
+        both = self.run_windows(run, tokens, halo)
         return both[..., : self.d_latent], both[..., self.d_latent :]
 
     def encode(
         self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
-    ) -> Float[Tensor, "networks tokens d_latent"]:
-        """Give each token of each network its latent; as `embed`."""
+    ) -> Float[Tensor, "networks latents d_latent"]:
+        """Give the latents of each network; as `embed`."""
         return self.embed(weights, halo, networks_at_once)[0]
 
     @torch.no_grad()
     def decode(
         self,
-        latents: Float[Tensor, "networks tokens d_latent"],
+        latents: Float[Tensor, "networks latents d_latent"],
         halo: int = 0,
         networks_at_once: int = NETWORKS_AT_ONCE,
     ) -> Float[Tensor, "networks weights"]:
         """Give each network its weights back: aligned, in their own scale."""
         parts: list[Tensor] = []
         for part in latents.split(networks_at_once):
-            tokens = self.run_windows(self.model.decode, part.to(self.device), halo)
+            tokens = self.decode_latents(part.to(self.device), halo)
             parts.append(self.statistics.restore(self.layout, self.tokenizer.detokenize(tokens)))
         return torch.cat(parts)
+
+    def decode_latents(
+        self, latents: Float[Tensor, "networks latents d_latent"], halo: int
+    ) -> Float[Tensor, "networks tokens d_token"]:
+        """Give the tokens of whole networks back, window by window where tokens have latents of their own."""
+        if self.config.model.latent.kind == "network":
+            kinds, positions = tell_kinds(self.tokenizer).to(self.device), self.tokenizer.positions.to(self.device)
+            return self.model.decode(latents, kinds, positions)
+        return self.run_windows(self.model.decode, latents, halo)
 
     def reconstruct(
         self, weights: Float[Tensor, "networks weights"], halo: int = 0

@@ -1,7 +1,7 @@
 """Start the linear path at the principal directions of each layer's tokens."""
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from weightspace.hyperrep.batches import Pool
@@ -19,7 +19,7 @@ LEAST_SPREAD = 1e-5
 
 
 def measure_directions(
-    pool: Pool, tokenizer: Tokenizer, rules: LossConfig
+    pool: Pool, tokenizer: Tokenizer, rules: LossConfig, spreads: Float[Tensor, " layers"] | None
 ) -> tuple[Float64[Tensor, "layers d_token d_token"], Float64[Tensor, "layers d_token"]]:
     """Measure what the loss sees of each layer's tokens.
 
@@ -33,10 +33,10 @@ def measure_directions(
     num_layers, d_token = tokenizer.layout.num_layers, tokenizer.d_token
     outer = torch.zeros(num_layers, d_token, d_token, dtype=torch.float64)
     logs = torch.zeros(tokenizer.num_tokens, d_token, dtype=torch.float64)
-    chosen = torch.arange(0, pool.num_networks, -(-pool.num_networks // MOST_NETWORKS))
+    chosen = pool.thin_out(MOST_NETWORKS)
     for part in chosen.split(NETWORKS_AT_ONCE):
         tokens = tokenizer.tokenize(pool.take(part))
-        costs = weigh_groups(tokens, kinds, groups, rules)[:, group]
+        costs = weigh_groups(tokens, kinds, groups, rules, spreads).expand(len(tokens), -1)[:, group]
         logs += costs.double().log().sum(0)
         seen = tokens * costs.sqrt()
         for layer in range(num_layers):
@@ -47,7 +47,13 @@ def measure_directions(
     return outer / len(chosen), torch.stack(parts)
 
 
-def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer, rules: LossConfig) -> None:
+def start_at_principal(
+    model: Autoencoder,
+    pool: Pool,
+    tokenizer: Tokenizer,
+    rules: LossConfig,
+    spreads: Float[Tensor, " layers"] | None,
+) -> None:
     """Set the linear path to each layer's principal directions, and what the transformers add to zero.
 
     Before its first step the model is then about the best linear autoencoder of single tokens, by the loss it is
@@ -55,7 +61,7 @@ def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer, rul
     """
     assert model.path_in is not None
     assert model.path_out is not None
-    outer, roots = measure_directions(pool, tokenizer, rules)
+    outer, roots = measure_directions(pool, tokenizer, rules, spreads)
     for maps in (model.path_in.maps, model.path_out.maps, *model.to_latent.parameters(), *model.to_token.parameters()):
         maps.data.zero_()
     for layer, root in enumerate(roots):

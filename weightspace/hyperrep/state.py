@@ -22,7 +22,7 @@ class Progress:
     step: int = 0
     """Steps done."""
     best_score: float = math.inf
-    """Validation reconstruction of the best model."""
+    """What `keep_best` names, of the best model on validation members."""
     stale: int = 0
     """Validations since the best one."""
     history: list[dict[str, float]] = field(default_factory=list)

@@ -41,14 +41,23 @@ def read_state(name: str, content: bytes, notes: Counter[str]) -> dict[str, Tens
     Raises:
         BadInput: it is damaged, holds no tensors, or wants to execute something.
     """
-    if name.endswith(".safetensors"):
-        try:
-            found: Any = load_safetensors(content)
-        except SafetensorError as error:
-            raise BadInput(f"{name}: cannot be read as safetensors ({error}); it may be cut short") from error
-        # The file does not keep the order of layers.
-        return clean_state(name, {key: found[key] for key in sorted(found, key=split_numbers)}, notes)
-    return clean_state(name, unwrap_state(name, load_plain(name, content)), notes)
+    return clean_state(name, load_state(name, content), notes)
+
+
+def load_state(name: str, content: bytes) -> dict[str, Tensor]:
+    """Load the tensors of a `.safetensors` file or a state dict as they are, under the names that they have there.
+
+    Raises:
+        BadInput: it is damaged, holds no tensors, or wants to execute something.
+    """
+    if not name.endswith(".safetensors"):
+        return unwrap_state(name, load_plain(name, content))
+    try:
+        found = load_safetensors(content)
+    except SafetensorError as error:
+        raise BadInput(f"{name}: cannot be read as safetensors ({error}); it may be cut short") from error
+    # The file does not keep the order of layers.
+    return {key: found[key] for key in sorted(found, key=split_numbers)}
 
 
 def load_plain(name: str, content: bytes) -> Any:
@@ -90,8 +99,7 @@ def clean_state(name: str, found: Mapping[str, Tensor], notes: Counter[str]) -> 
     """Keep the numbers of a network as float32, under names without the marks of wrappers."""
     kept: dict[str, Tensor] = {}
     for key, tensor in found.items():
-        for prefix in PREFIXES:
-            key = key.removeprefix(prefix)
+        key = strip_prefixes(key)
         if key.endswith("num_batches_tracked"):
             continue
         if not tensor.is_floating_point():
@@ -103,6 +111,13 @@ def clean_state(name: str, found: Mapping[str, Tensor], notes: Counter[str]) -> 
     if not kept:
         raise BadInput(f"{name}: holds no floating-point tensors, wanted the weights of a network")
     return kept
+
+
+def strip_prefixes(name: str) -> str:
+    """Take the marks of wrappers off a tensor's name."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
 
 
 def split_numbers(name: str) -> list[tuple[int, int | str]]:

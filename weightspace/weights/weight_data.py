@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,11 @@ class WeightData:
     def layout(self) -> Layout:
         """Where each tensor lies in the weight vectors."""
         return self.checkpoints.layout
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What all checkpoints share."""
+        return self.checkpoints.about
 
     @property
     def table(self) -> pd.DataFrame:

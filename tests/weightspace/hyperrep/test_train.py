@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.weightspace.hyperrep.small_model import CPU, make_config, make_data, with_weights
+from tests.weightspace.hyperrep.small_model import CPU, behave, make_config, make_data, one_latent, with_weights
+from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
+from weightspace.hyperrep.criterion import measure_losses
 from weightspace.hyperrep.state import FILE_NAME
-from weightspace.hyperrep.train import measure_losses, one_cycle, prepare_run, train_hyperrep, validate
+from weightspace.hyperrep.train import one_cycle, prepare_run, train_hyperrep, validate
 from weightspace.weights.weight_data import write_weight_data
 from weightspace.weights.weight_table import open_weight_data
 
@@ -55,6 +57,36 @@ def test_resumed_training_equals_uninterrupted(data, whole, tmp_path, monkeypatc
     assert_same(train_hyperrep(data, make_config(), tmp_path / "work", CPU), whole)
 
 
+def test_resumed_training_with_behaviour_equals_uninterrupted(data, tmp_path, monkeypatch):
+    changes = behave()
+    config = make_config(**changes | {"loss": changes["loss"] | {"scale": "first_step"}})
+    images = build_image_set()
+    whole = train_hyperrep(data, config, None, CPU, images)
+    assert {"train_behaviour", "val_behaviour"} < set(whole.history)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 7)
+        with pytest.raises(KilledError):
+            train_hyperrep(data, config, tmp_path, CPU, images)
+    assert_same(train_hyperrep(data, config, tmp_path, CPU, images), whole)
+
+
+def test_what_dropout_drops_follows_from_the_step(data, whole, tmp_path, monkeypatch):
+    config = make_config(model={"dropout": 0.3})
+    dropped = train_hyperrep(data, config, None, CPU)
+    assert not dropped.history.equals(whole.history)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 7)
+        with pytest.raises(KilledError):
+            train_hyperrep(data, config, tmp_path, CPU)
+    torch.manual_seed(77)  # whatever else draws has no part in it
+    assert_same(train_hyperrep(data, config, tmp_path, CPU), dropped)
+
+
+def test_nothing_is_dropped_in_validation(data):
+    runs = [prepare_run(data, make_config(model={"dropout": dropout}), CPU) for dropout in (0.0, 0.5)]
+    assert torch.equal(*(validate(run) for run in runs))
+
+
 def test_training_goes_on_from_the_state(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         kill_at(patch, 7)
@@ -92,7 +124,7 @@ def test_training_from_disk_equals_training_from_memory(data, whole, tmp_path, m
 
 def test_seed_decides_the_model(data):
     one, other = (train_hyperrep(data, make_config(training={"steps": 2, "seed": seed}), None, CPU) for seed in (0, 1))
-    weights = [trained.hyperrep.model.to_latent.weight for trained in (one, other)]
+    weights = [trained.hyperrep.model.state_dict()["to_latent.weight"] for trained in (one, other)]
     assert not torch.equal(*weights)
 
 
@@ -116,6 +148,17 @@ def test_training_lowers_validation_loss(data, linear_path):
     assert history["val_reconstruction"].iloc[-1] < 0.95 * float(before[1])
 
 
+def test_one_latent_learns_the_members_it_sees(data):
+    config = make_config(
+        **one_latent("flatten", bottleneck="linear", d_latent=16),
+        loss={"normalization": "spread", "contrast": "positive"},
+        views={"permute": "none", "noise": 0.0, "erase": 0.0},
+        training={"steps": 120, "validate_every": 30, "lr": 5e-3},
+    )
+    history = train_hyperrep(data, config, None, CPU).history
+    assert history["train_reconstruction"].iloc[-1] < 0.8 * history["train_reconstruction"].iloc[0]
+
+
 def test_the_model_kept_is_the_best_on_validation(data):
     config = make_config(training={"lr": 0.3, "clip": 100.0, "validate_every": 1, "warmup": 0.9})
     trained = train_hyperrep(data, config, None, CPU)
@@ -125,6 +168,28 @@ def test_the_model_kept_is_the_best_on_validation(data):
     run = prepare_run(data, config, CPU)
     run.model.load_state_dict(hyperrep.model.state_dict())
     assert float(validate(run)[1]) == pytest.approx(best)
+
+
+def test_behaviour_may_say_which_model_is_kept(data):
+    rules = {"keep_best": "behaviour", "validate_every": 1, "lr": 0.3, "clip": 100.0, "warmup": 0.9}
+    config = make_config(**behave(), training=rules)
+    images = build_image_set()
+    trained = train_hyperrep(data, config, None, CPU, images)
+    run = prepare_run(data, config, CPU, images)
+    run.model.load_state_dict(trained.hyperrep.model.state_dict())
+    best = trained.history["val_behaviour"].min()
+    assert float(validate(run)[run.criterion.terms.index("behaviour")]) == pytest.approx(best)
+    assert trained.history["val_behaviour"].iloc[-1] > best
+
+
+def test_training_brings_networks_nearer_to_what_they_did(data):
+    config = make_config(
+        **behave(weight=1.0, num_networks=8),
+        views={"noise": 0.0, "erase": 0.0},
+        training={"steps": 60, "validate_every": 20, "lr": 1e-2, "keep_best": "behaviour"},
+    )
+    history = train_hyperrep(data, config, None, CPU, build_image_set()).history
+    assert history["train_behaviour"].iloc[-1] < 0.8 * history["train_behaviour"].iloc[0]
 
 
 def test_training_stops_when_validation_does_not_improve(data, monkeypatch):
@@ -138,13 +203,14 @@ def test_history_counts_steps_and_epochs(data):
     history = train_hyperrep(data, make_config(training={"steps": 7}), None, CPU).history
     assert history["step"].tolist() == [3, 6, 7]
     assert history["epoch"].tolist() == pytest.approx([3 * 8 / 36, 6 * 8 / 36, 7 * 8 / 36])
-    assert {f"{split}_{term}" for split in ("train", "val") for term in train_module.TERMS} < set(history)
+    terms = ("loss", "reconstruction", "contrast")
+    assert {f"{split}_{term}" for split in ("train", "val") for term in terms} < set(history)
 
 
 def test_loss_is_the_weighted_sum_of_its_terms(data):
     config = make_config(loss={"contrast_weight": 0.25})
     run = prepare_run(data, config, CPU)
-    terms = measure_losses(run.model, run.val_batches[0], config.loss)
+    terms = measure_losses(run.model, run.val_batches[0], run.criterion, None)
     torch.testing.assert_close(terms["loss"], 0.75 * terms["reconstruction"] + 0.25 * terms["contrast"])
 
 
@@ -178,3 +244,9 @@ def test_diverged_training_is_told(data, monkeypatch):
     monkeypatch.setattr(train_module, "take_step", lambda run: torch.full((3,), torch.nan))
     with pytest.raises(BadInput, match="try a smaller lr"):
         train_module.learn(prepare_run(data, make_config(training={"validate_every": 1}), CPU), None)
+
+
+def test_a_model_that_validation_never_measured_is_refused(data, monkeypatch):
+    monkeypatch.setattr(train_module, "validate", lambda run: torch.full((3,), torch.nan))
+    with pytest.raises(BadInput, match="val_reconstruction was not finite at any of 4 validations"):
+        train_hyperrep(data, make_config(), None, CPU)
