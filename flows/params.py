@@ -3,23 +3,25 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from os.path import normpath
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from weightspace.config import BadInput, Config
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.hyperrep.config import HyperrepConfig
 from weightspace.images.config import ImagesConfig
+from weightspace.imports.config import NO_IMAGES, Folder, ImportConfig, SmallCnnZoo, WildPark
 from weightspace.probes.config import ProbesConfig
 from weightspace.report.config import ReportConfig
 from weightspace.samples.config import SamplesConfig
 from weightspace.transfer.config import TransferConfig
-from weightspace.weights.config import WeightsConfig
+from weightspace.weights.config import EVERY_ZOO, WeightsConfig
 from weightspace.zoo.config import ZooConfig
 
 PARAMS_NAME = "params.yaml"
@@ -33,6 +35,8 @@ class Study(Config):
     """The checkout with the code, relative to the study's folder; `dvc.yaml` finds the code through it."""
     images: dict[str, ImagesConfig]
     zoo: dict[str, ZooConfig]
+    imports: dict[str, ImportConfig]
+    """Zoos that come from elsewhere; whatever names a zoo may name one of these."""
     weights: dict[str, WeightsConfig]
     hyperrep: dict[str, HyperrepConfig]
     embeddings: dict[str, EmbeddingsConfig]
@@ -43,6 +47,14 @@ class Study(Config):
 
 
 STAGES = tuple(name for name in Study.model_fields if name != "root")
+FOLDERS = {"imports": "zoo"}
+"""Stages whose outputs lie in the folder of another."""
+UNREADABLE = (YAMLError, ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
+"""What ruamel.yaml raises besides errors with a mark: for control characters, impossible dates, odd tags."""
+TAGS = ("kind", "format")
+"""Keys that tell the variants of a union apart."""
+NO_ENTRY = {("weights", "zoo"): EVERY_ZOO, ("imports", "images"): NO_IMAGES}
+"""What a key may say instead of the name of an entry."""
 
 
 def read_study(folder: Path) -> Study:
@@ -67,7 +79,7 @@ def read_study(folder: Path) -> Study:
 def make_folders(folder: Path) -> None:
     """Make the folder of each stage; the report depends on all, also on those that this study makes nothing for."""
     for stage in STAGES:
-        (folder / "data" / stage).mkdir(parents=True, exist_ok=True)
+        (folder / "data" / FOLDERS.get(stage, stage)).mkdir(parents=True, exist_ok=True)
 
 
 def load_yaml(path: Path) -> Any:
@@ -86,6 +98,9 @@ def load_yaml(path: Path) -> Any:
         raise BadInput(f"{path}:{line} {problem}, wanted YAML") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: byte {error.start} is not UTF-8 text, wanted YAML") from error
+    except UNREADABLE as error:
+        why = " ".join(str(error).split())[:100] or type(error).__name__
+        raise BadInput(f"{path}: cannot be read ({why}), wanted YAML") from error
 
 
 def describe_problem(error: ValidationError, raw: dict[str, Any]) -> str:
@@ -153,8 +168,7 @@ def step_into(kind: Any, key: str | int) -> list[Any]:
     for variant in list_variants(kind):
         arguments = get_args(variant)
         if isinstance(variant, type) and issubclass(variant, BaseModel):
-            tags = get_args(variant.model_fields["kind"].annotation) if "kind" in variant.model_fields else ()
-            if key in tags:
+            if key in read_tags(variant):
                 found.append(variant)
             elif key in variant.model_fields:
                 found.append(variant.model_fields[str(key)].annotation)
@@ -179,9 +193,15 @@ def find_keys(kind: Any, place: Sequence[str | int]) -> set[str]:
     return {key for model in models for key in model.model_fields}
 
 
+def read_tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Read by which values a variant is told from the others of its union; none if it is no variant."""
+    fields = [model.model_fields[key].annotation for key in TAGS if key in model.model_fields]
+    return tuple(tag for kind in fields if get_origin(kind) is Literal for tag in get_args(kind))
+
+
 def list_tags(kind: Any, place: Sequence[str | int]) -> list[str]:
-    """List the values that `kind` may have at a place."""
-    return [tag for model in walk(kind, place) for tag in get_args(model.model_fields["kind"].annotation)]
+    """List the values that tell the variants at a place apart."""
+    return [tag for model in walk(kind, place) for tag in read_tags(model)]
 
 
 def find_bad_names(study: Study) -> Iterator[str]:
@@ -192,10 +212,32 @@ def find_bad_names(study: Study) -> Iterator[str]:
             if not ENTRY_NAME.fullmatch(name):
                 yield f"{stage}.{name}: got the name {name!r}, wanted letters, digits, - and _ only"
             for section, key, other in list_references(entry):
-                known: dict[str, Config] = getattr(study, section)
-                if other not in known:
+                known = list_names(study, section)
+                if other not in known and other != NO_ENTRY.get((stage, key)):
                     yield f"{stage}.{name}.{key}: got {other!r}, wanted an entry of {section}, {suggest(other, known)}"
             yield from find_conflicts(study, stage, name, entry)
+    for name, entry in study.imports.items():
+        if name in study.zoo:
+            yield f"imports.{name}: got a name that is in zoo too, wanted another; both are written to data/zoo/{name}"
+        yield from find_files_elsewhere(name, entry)
+
+
+def list_names(study: Study, section: str) -> dict[str, Config]:
+    """List what may be named as an entry of a section: of zoos, also those that are imported."""
+    sections = [own for own in STAGES if FOLDERS.get(own, own) == section]
+    return {name: entry for own in sections for name, entry in getattr(study, own).items()}
+
+
+def find_files_elsewhere(name: str, entry: ImportConfig) -> Iterator[str]:
+    """Yield which files of an import lie outside its path, where DVC does not see them change."""
+    files = {}
+    if isinstance(entry, Folder) and entry.table is not None:
+        files["table.path"] = entry.table.path
+    if isinstance(entry, WildPark | SmallCnnZoo) and entry.split_file is not None:
+        files["split_file"] = entry.split_file
+    for key, file in files.items():
+        if Path(normpath(entry.path)) not in Path(normpath(file)).parents:
+            yield f"imports.{name}.{key}: got {file!r}, wanted a file inside {entry.path!r}, where DVC sees it change"
 
 
 def list_references(entry: Config) -> Iterator[tuple[str, str, str]]:
@@ -222,7 +264,7 @@ def find_conflicts(study: Study, stage: str, name: str, entry: Config) -> Iterat
         return
     named = {section: other for section, _, other in list_references(entry)}
     for section, other in named.items():
-        upstream = getattr(study, section).get(other)
+        upstream = list_names(study, section).get(other)
         for shared, _, wanted in list_references(upstream) if upstream else ():
             free = section == "hyperrep" or (stage == "transfer" and shared == "images")
             if shared in named and named[shared] != wanted and not free:

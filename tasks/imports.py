@@ -4,7 +4,7 @@ from pathlib import Path
 
 from weightspace.config import BadInput
 from weightspace.imports.build import import_zoo
-from weightspace.imports.config import ImportConfig
+from weightspace.imports.config import NO_IMAGES, ImportConfig
 
 
 def make_import(name: str, config: ImportConfig, root: Path) -> None:
@@ -13,8 +13,8 @@ def make_import(name: str, config: ImportConfig, root: Path) -> None:
     Raises:
         BadInput: the source is missing, damaged or hostile, or does not fit together.
     """
-    images = root / "data" / "images" / config.images if config.images is not None else None
+    images = root / "data" / "images" / config.images if config.images != NO_IMAGES else None
     try:
         import_zoo(name, config, root, root / "data" / "zoo" / name, images)
     except BadInput as error:
-        raise BadInput(f"zoo.{name}: {error}") from error
+        raise BadInput(f"imports.{name}: {error}") from error

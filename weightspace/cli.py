@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,7 +19,7 @@ FORMATS = {
     "huggingface": ("epoch_offset", "columns", "wiring"),
     "weightclip": ("epoch_offset", "columns", "wiring"),
     "prepared_pt": (),
-    "small_cnn_zoo": (),
+    "small_cnn_zoo": ("split_file",),
     "folder": ("table", "wiring"),
 }
 """What each format may be told beside what all share."""
@@ -32,9 +32,10 @@ def import_command(
     out: Annotated[Path, typer.Option(help="Folder for the zoo, such as data/zoo/NAME; replaced when all is read.")],
     images: Annotated[Path | None, typer.Option(help="Folder of an image set on which accuracies are proved.")] = None,
     prove: Annotated[int, typer.Option(min=0, help="Members that are rebuilt for the proof.")] = 3,
-    split: Annotated[
-        bool, typer.Option(help="Write one zoo for each architecture instead of refusing several.")
-    ] = False,
+    mixed: Annotated[
+        Literal["refuse", "split", "keep"],
+        typer.Option(help="Of several architectures: refuse them, write a zoo of each, or keep them in one."),
+    ] = "refuse",
     offset: Annotated[
         int | None, typer.Option(min=0, max=1, help="Iteration of metrics less checkpoint number.")
     ] = None,
@@ -43,7 +44,9 @@ def import_command(
     ] = None,
     chain: Annotated[bool, typer.Option(help="Each layer feeds only the next, so that units may be permuted.")] = False,
     threshold: Annotated[bool, typer.Option(help="Turn sparse twins into the networks they stand for.")] = False,
-    split_file: Annotated[Path | None, typer.Option(help="Published split of the Wild Park, JSON.")] = None,
+    split_file: Annotated[
+        Path | None, typer.Option(help="Published split: JSON of the Wild Park, CSV of the Small CNN Zoo.")
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="CSV or Parquet with properties, a row a file.")] = None,
     key: Annotated[str, typer.Option(help="Column of the table with the names of files, without endings.")] = "file",
 ) -> None:
@@ -52,15 +55,15 @@ def import_command(
         "epoch_offset": offset,
         "columns": tuple(column or ()),
         "log_sigma2": "threshold" if threshold else "refuse",
-        "wiring": "chain" if chain else "unknown",
+        "wiring": "chain" if chain else "by_name",
         "split_file": None if split_file is None else str(split_file),
         "table": None if table is None else {"path": str(table), "key": key},
     }
     config = {
         "format": kind,
         "path": str(path),
-        "mixed": "split" if split else "refuse",
-        "images": None if images is None else images.name,
+        "mixed": mixed,
+        "images": "." if images is None else images.name,
         "proof_members": prove,
         **choose_settings(kind, special),
     }
@@ -83,7 +86,7 @@ def choose_settings(kind: str, special: dict[str, Any]) -> dict[str, Any]:
         "split_file": "split-file",
     }
     for key, value in special.items():
-        if key not in FORMATS[kind] and value not in (None, (), "refuse", "unknown"):
+        if key not in FORMATS[kind] and value not in (None, (), "refuse", "by_name"):
             raise BadInput(f"--{names.get(key, key)}: the format {kind} has no such setting")
     return {key: special[key] for key in FORMATS[kind]}
 
@@ -129,3 +132,7 @@ def main() -> None:
     except (BadInput, PermissionError) as error:
         typer.echo(f"weightspace: {error}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

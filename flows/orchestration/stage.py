@@ -8,37 +8,42 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flows.orchestration.processes import die_with_parent, exit_on_terminate
-from flows.params import PARAMS_NAME, Study, make_folders, read_study, suggest
+from flows.params import FOLDERS, PARAMS_NAME, Study, make_folders, read_study, suggest
 from weightspace.config import BadInput
 
 logger = logging.getLogger(__name__)
+Make = Callable[[str, Any, Path], None]
 BAD_INPUT_STATUS = 2
 DVC_STAGE = "DVC_STAGE"
 """Environment variable in which DVC names the stage that it runs."""
 
 
-def run_stage(stage: str, make: Callable[[str, Any, Path], None]) -> None:
+def run_stage(stage: str, make: Make, **others: Make) -> None:
     """Make the entry of a stage that the command line names, in the study of the working directory.
 
     Bad input ends it with one line and status 2. However it fails, the entry's earlier output stays or comes back.
+
+    Args:
+        others: what makes the entries of other sections whose outputs lie with those of this stage.
     """
+    makers = {stage: make, **others}
     die_with_parent()
     exit_on_terminate()
     show_log()
     try:
         with keep_outputs():
             name = read_name(stage, sys.argv[1:])
-            config = find_entry(read_study(Path()), stage, name)
+            section, config = find_entry(read_study(Path()), tuple(makers), name)
             make_folders(Path())
-            with record_run(Path(), stage, name):
-                make(name, config, Path())
+            with record_run(Path(), section, name):
+                makers[section](name, config, Path())
     except BadInput as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(BAD_INPUT_STATUS)
@@ -56,16 +61,17 @@ def read_name(stage: str, arguments: list[str]) -> str:
     return arguments[0]
 
 
-def find_entry(study: Study, stage: str, name: str) -> Any:
-    """Find the configuration of one entry.
+def find_entry(study: Study, sections: Sequence[str], name: str) -> tuple[str, Any]:
+    """Find the section and configuration of one entry.
 
     Raises:
-        BadInput: the stage has no such entry.
+        BadInput: none of the sections has such an entry.
     """
-    entries: dict[str, Any] = getattr(study, stage)
-    if name not in entries:
-        raise BadInput(f"{PARAMS_NAME}: {stage}: got {name!r}, wanted {suggest(name, entries)}")
-    return entries[name]
+    for section in sections:
+        if name in getattr(study, section):
+            return section, getattr(study, section)[name]
+    known = [entry for section in sections for entry in getattr(study, section)]
+    raise BadInput(f"{PARAMS_NAME}: {sections[0]}: got {name!r}, wanted {suggest(name, known)}")
 
 
 def show_log() -> None:
@@ -111,7 +117,7 @@ def record_run(root: Path, stage: str, name: str) -> Iterator[None]:
         "peak_rss_bytes": peak_kib * 1024,
         "host": platform.node(),
         "commit": read_commit(root),
-        "device": read_device(root / "data" / stage / name / "_record.json"),
+        "device": read_device(root / "data" / FOLDERS.get(stage, stage) / name / "_record.json"),
     }
     path = root / "data" / ".work" / "runs" / stage / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,24 @@
 """A toy project: real stages, locks and caches of DVC around commands that take no time."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 LIMIT_S = 600
 """Only to end a test that hangs; a busy machine is slow."""
 CHECKOUT = Path(__file__).parents[2]
+PARTS = ("flows", "tasks", "weightspace", "dvc.yaml", ".dvcignore", "pyproject.toml")
+
+SIDES = ("train", "train", "val", "test")
 
 PARAMS = """
 root: .
@@ -34,6 +41,7 @@ zoo:
     shard_size: 2
     engine: torch
     device: cpu
+imports: {}
 weights: {}
 hyperrep: {}
 embeddings: {}
@@ -158,6 +166,26 @@ class Toy:
         return self.run("-m", "dvc", *arguments)
 
 
+def copy_code(project: Toy) -> None:
+    """Turn a toy project into a checkout of this code, as after a clone, without parameters."""
+    shutil.rmtree(project.root)
+    project.root.mkdir()
+    for part in PARTS:
+        source, target = CHECKOUT / part, project.root / part
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    project.write(".dvc/config", (CHECKOUT / ".dvc" / "config").read_text())
+    project.write(".dvc/config.local", "[core]\n    no_scm = true\n")
+
+
+@pytest.fixture
+def checkout(toy: Toy) -> Toy:
+    copy_code(toy)
+    return toy
+
+
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -172,3 +200,23 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     project.write(".dvc/config", (CHECKOUT / ".dvc" / "config").read_text())
     project.write(".dvc/config.local", "[core]\n    no_scm = true\n")
     return project
+
+
+@pytest.fixture
+def write_foreign():
+    """Give a function that writes a made-up foreign zoo."""
+
+    def write(folder, widths=(4, 6)):
+        """Write twelve two-layer networks of two widths as safetensors, with a table of what is known of them."""
+        folder.mkdir()
+        rows = []
+        for member in range(12):
+            width = widths[member % 2]
+            generator = torch.Generator().manual_seed(member)
+            shapes = {"a.weight": (width, 5), "a.bias": (width,), "b.weight": (3, width), "b.bias": (3,)}
+            state = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+            save_file(state, folder / f"n{member}.safetensors")
+            rows.append({"file": f"n{member}", "test_acc": member / 20, "published_split": SIDES[member // 2 % 4]})
+        pd.DataFrame(rows).to_csv(folder / "table.csv", index=False)
+
+    return write

@@ -6,7 +6,7 @@ import grimp
 import pytest
 from ruamel.yaml import YAML
 
-from flows.params import STAGES
+from flows.params import FOLDERS, STAGES
 
 CHECKOUT = Path(__file__).parents[2]
 PREFIX = "${root}/"
@@ -59,8 +59,8 @@ def test_stage_depends_on_no_code_that_it_does_not_import(stages, imports, stage
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_entry_is_read_from_its_own_section_and_written_to_its_own_folder(stages, stage):
-    entry = stages[stage]["do"]
+    entry, folder = stages[stage]["do"], FOLDERS.get(stage, stage)
     assert stages[stage]["foreach"] == f"${{{stage}}}"
-    assert entry["cmd"] == f"python -m flows.{stage} ${{key}}"
+    assert entry["cmd"] == f"python -m flows.{folder} ${{key}}"
     assert entry["params"] == [f"{stage}.${{key}}"]
-    assert all(out.startswith(f"data/{stage}/${{key}}") for out in entry["outs"])
+    assert all(out.startswith(f"data/{folder}/${{key}}") for out in entry["outs"])

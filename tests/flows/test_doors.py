@@ -1,7 +1,6 @@
 """One tiny study, for real, through each door."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).parents[2]
-PARTS = ("flows", "tasks", "weightspace", "dvc.yaml", ".dvcignore", "pyproject.toml")
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer", "report")
 
 # What makes the quickstart study tiny.
@@ -65,20 +63,10 @@ def write_tiny_params(path: Path, root: str) -> None:
 
 
 @pytest.fixture
-def project(toy):
+def project(checkout):
     """A checkout with this code and the tiny study, as after a clone."""
-    shutil.rmtree(toy.root)
-    toy.root.mkdir()
-    for part in PARTS:
-        source, target = CHECKOUT / part, toy.root / part
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copyfile(source, target)
-    toy.write(".dvc/config", (CHECKOUT / ".dvc" / "config").read_text())
-    toy.write(".dvc/config.local", "[core]\n    no_scm = true\n")
-    write_tiny_params(toy.root / "params.yaml", ".")
-    return toy
+    write_tiny_params(checkout.root / "params.yaml", ".")
+    return checkout
 
 
 def test_dvc_door_from_images_to_report(project):

@@ -59,7 +59,8 @@ def test_imported_zoo_is_what_the_weights_stage_takes(study, config):
             "epochs": {"kind": "range", "first": 0, "last": None, "every": 1},
             "filters": [],
             "max_abs_weight": None,
-            "split": {"train": 0.6, "val": 0.2, "test": 0.2, "seed": 0},
+            "split": {"kind": "random", "train": 0.6, "val": 0.2, "test": 0.2, "seed": 0},
+            "canonical": {"scale": False, "orient": False},
             "alignment": {"kind": "weight_matching", "reference": {"kind": "best"}, "seed": 0, "max_sweeps": 2},
             "standardization": {"kind": "layer"},
         }
@@ -75,5 +76,5 @@ def test_record_names_the_images_of_the_proof(study, config):
 
 
 def test_error_names_the_entry(study, config):
-    with pytest.raises(BadInput, match=r"zoo\.z: .*nowhere: missing"):
+    with pytest.raises(BadInput, match=r"imports\.z: .*nowhere: missing"):
         make_import("z", config.model_copy(update={"path": "nowhere"}), study)

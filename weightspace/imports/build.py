@@ -1,7 +1,6 @@
 """Import a foreign zoo: read it, write it as a zoo of ours, prove it."""
 
 import contextlib
-import errno
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -14,17 +13,19 @@ from weightspace.imports.folder import read_folder
 from weightspace.imports.member import Reading
 from weightspace.imports.metrics import Joiner
 from weightspace.imports.prepared import read_prepared
-from weightspace.imports.proof import ProofImages, prove_zoo, read_packed_images, read_test_images
+from weightspace.imports.proof import ProofImages, join_proofs, prove_zoo, read_packed_images, read_test_images
 from weightspace.imports.runs import read_hub, read_modelzoo
 from weightspace.imports.small_cnn import read_small_cnn
 from weightspace.imports.source import Source
-from weightspace.imports.structure import StructureFinder, flatten_state
+from weightspace.imports.structure import Structure, StructureFinder, flatten_state
 from weightspace.imports.wild_park import read_wild_park
 from weightspace.imports.writer import Pending, ZooWriter
 from weightspace.record import RECORD_NAME, Record, read_record, replace_folder, write_record
 
 REPORT_NAME = "_import.json"
 LISTED = 20
+FEW = 4
+"""Architectures that are named one by one."""
 logger = logging.getLogger(__name__)
 
 
@@ -36,7 +37,7 @@ def import_zoo(name: str, config: ImportConfig, root: Path, target: Path, images
         images: folder of an image set to prove the import on.
 
     Returns:
-        The report of each zoo that was written: one, unless the configuration asks to split architectures.
+        The report of each zoo that was written: one, unless the configuration asks for a zoo of each architecture.
 
     Raises:
         BadInput: the source is damaged, hostile or does not fit together, or the disk is full.
@@ -44,23 +45,19 @@ def import_zoo(name: str, config: ImportConfig, root: Path, target: Path, images
     check_target(root / config.path, target)
     record = read_record(images) if images is not None else None
     test = find_test_images(config, root, images)
-    try:
-        with contextlib.ExitStack() as scratch, replace_folder(target) as folder:
-            reading = open_reading(config, root, scratch)
-            about = describe_origin(config, record)
-            writer = ZooWriter(folder, config.mixed, about, reading.numbers, reading.words)
-            joiner = Joiner(getattr(config, "epoch_offset", None))
-            found = copy_members(reading, writer, joiner)
-            written = writer.close()
-            if not written:
-                raise BadInput(f"{root / config.path}: has no checkpoints of a {config.format} zoo")
-            check_columns(getattr(config, "columns", ()), found)
-            shared = describe_reading(config, reading, joiner)
-            return [finish_zoo(name, config, one, shared, test, record) for one in written]
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise BadInput(f"{target}: the disk is full; nothing of the import was kept") from error
-        raise
+    with contextlib.ExitStack() as scratch, replace_folder(target) as folder:
+        reading = open_reading(config, root, scratch)
+        about = describe_origin(config, record)
+        writer = ZooWriter(folder, config.mixed, about, reading.numbers, reading.words)
+        joiner = Joiner(getattr(config, "epoch_offset", None))
+        found = copy_members(reading, writer, joiner)
+        written = writer.close()
+        if not written:
+            raise BadInput(f"{root / config.path}: has no checkpoints of a {config.format} zoo")
+        check_columns(getattr(config, "columns", ()), found)
+        shared = describe_reading(config, reading, joiner)
+        zoos = [written] if config.mixed == "keep" else [[one] for one in written]
+        return [finish_zoo(name, config, zoo, shared, test, record) for zoo in zoos]
 
 
 def check_target(source: Path, target: Path) -> None:
@@ -113,7 +110,7 @@ def open_reading(config: ImportConfig, root: Path, scratch: contextlib.ExitStack
         case PreparedPt():
             return read_prepared(path)
         case SmallCnnZoo():
-            return read_small_cnn(path, scratch)
+            return read_small_cnn(path, scratch, root / config.split_file if config.split_file else None)
         case Folder():
             return read_folder(Source(path), config, root)
 
@@ -169,28 +166,42 @@ def describe_reading(config: ImportConfig, reading: Reading, joiner: Joiner) -> 
 def finish_zoo(
     name: str,
     config: ImportConfig,
-    written: Pending,
+    written: Sequence[Pending],
     shared: Mapping[str, Any],
     test: ProofImages | None,
     images: Record | None,
 ) -> dict[str, Any]:
-    """Prove a zoo that was written, and write its report and record."""
-    structure = written.structure
-    notes = [*shared["notes"]]
-    if structure.gap is not None:
-        notes.append(f"units cannot be permuted, so members cannot be aligned: {structure.gap}")
-    diverged = [member for member, is_so in written.members.items() if is_so]
+    """Prove a zoo that was written, and write its report and record.
+
+    Args:
+        written: its checkpoints by structure; one, unless the architectures are kept together.
+    """
+    folder, names = written[0].folder, [one.structure.name for one in written]
+    members = {member: False for one in written for member in one.members}
+    for one in written:
+        members |= {member: True for member, is_so in one.members.items() if is_so}
+    diverged = [member for member, is_so in members.items() if is_so]
     report = {
         **shared,
-        "network": structure.name,
-        "members": len(written.members),
-        "checkpoints": written.checkpoints,
+        "network": ", ".join(names) if len(names) <= FEW else f"{len(names)} architectures",
+        "members": len(members),
+        "checkpoints": sum(one.checkpoints for one in written),
         "diverged_members": diverged[:LISTED],
         "num_diverged_members": len(diverged),
-        "notes": notes,
-        "proof": prove_zoo(written.folder, structure, test, config.proof_members),
+        "notes": [*shared["notes"], *describe_gaps([one.structure for one in written])],
+        "proof": join_proofs([prove_zoo(folder, one.structure, test, config.proof_members) for one in written]),
     }
-    (written.folder / REPORT_NAME).write_text(json.dumps(report, indent=1) + "\n")
-    full_name = f"{name}/{structure.name}" if config.mixed == "split" else name
-    write_record(written.folder, "zoo", full_name, config, {"images": images} if images is not None else {})
+    (folder / REPORT_NAME).write_text(json.dumps(report, indent=1) + "\n")
+    full_name = f"{name}/{names[0]}" if config.mixed == "split" else name
+    write_record(folder, "zoo", full_name, config, {"images": images} if images is not None else {})
     return report
+
+
+def describe_gaps(structures: Sequence[Structure]) -> list[str]:
+    """Say which networks cannot be permuted, and why; each reason once."""
+    gaps: dict[str, list[str]] = {}
+    for structure in structures:
+        if structure.gap is not None:
+            gaps.setdefault(structure.gap, []).append(structure.name)
+    which = {gap: "" if len(structures) == 1 else f" in {len(names)} architectures" for gap, names in gaps.items()}
+    return [f"units cannot be permuted{which[gap]}, so members cannot be aligned: {gap}" for gap in gaps]

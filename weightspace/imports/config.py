@@ -6,16 +6,20 @@ from pydantic import Field
 
 from weightspace.config import Config
 
+NO_IMAGES = "."
+Mixed = Literal["refuse", "split", "keep"]
+
 
 class ForeignZoo(Config):
     """What all formats share."""
 
     path: str
     """Folder, zip or tar archive, or file; relative to the study's folder. Archives are read in place."""
-    mixed: Literal["refuse", "split"]
-    """What members of several architectures lead to: an error, or one zoo each, in folders of their own."""
-    images: str | None
-    """Name of an image set of this study on which stored accuracies are measured again; None: nothing is proved."""
+    mixed: Mixed
+    """What members of several architectures lead to: an error, one zoo each in folders of their own, or one ragged zoo,
+    in which a column `layout` names each row's architecture."""
+    images: str
+    """Name of an image set of this study on which stored accuracies are measured again; `.`: none is at hand."""
     proof_members: int = Field(ge=0)
     """Members that are rebuilt for that."""
 
@@ -39,7 +43,8 @@ class WildPark(ForeignZoo):
     epoch_offset: Literal[0, 1] | None
     """As for the model zoos."""
     split_file: str | None
-    """The published split, a JSON file relative to the study's folder, kept as a column; None: no such column."""
+    """The published split, a JSON file relative to the study's folder, kept as a column; None: no such column. In a
+    study it lies inside `path`, since only what lies there is seen to change."""
 
 
 class HuggingFace(ForeignZoo):
@@ -50,8 +55,10 @@ class HuggingFace(ForeignZoo):
     """As for the model zoos."""
     columns: tuple[str, ...]
     """As for the model zoos."""
-    wiring: Literal["chain", "unknown"]
-    """`chain`: each layer feeds the next and nothing else, so that its units may be permuted."""
+    wiring: Literal["chain", "by_name", "unknown"]
+    """Which layer feeds which; where that is not known, units are never permuted. `chain`: each feeds the next and
+    nothing else. `by_name`: so they do if all stand in one `module_list`; and modules named as in torchvision's
+    residual networks (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`) feed one another as there."""
 
 
 class PreparedPt(ForeignZoo):
@@ -64,13 +71,17 @@ class SmallCnnZoo(ForeignZoo):
     """The Small CNN Zoo: `weights.npy`, `metrics.csv.gz` and `layout.csv`, in a folder or a tar archive."""
 
     format: Literal["small_cnn_zoo"]
+    split_file: str | None
+    """The order of rows that the field's split goes by, as the NFN authors publish it: a CSV without a header, each row
+    of the matrix once by its number. Kept as a column like that of the Wild Park, with a gap for runs without step 86;
+    None: no such column."""
 
 
 class Table(Config):
     """A table of properties and factors, one row a file."""
 
     path: str
-    """CSV or Parquet; relative to the study's folder."""
+    """CSV or Parquet; relative to the study's folder, and in a study inside the `path` of the zoo."""
     key: str
     """Column with the name of the file, without its ending. Columns `member` and `epoch` place it; without them each
     file is a member at epoch 0."""
@@ -82,7 +93,7 @@ class Folder(ForeignZoo):
     format: Literal["folder"]
     table: Table | None
     """None: nothing is known but the weights."""
-    wiring: Literal["chain", "unknown"]
+    wiring: Literal["chain", "by_name", "unknown"]
     """As for Hugging Face."""
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 Wiring = Literal["chain", "unknown", "by_name"]
-"""`chain` is what a user vouches for; `by_name`: a chain if all layers stand in one `module_list`."""
+"""`chain` is what a user vouches for; `by_name`: a chain if all layers stand in one `module_list`, a residual network
+if its modules have the names that are usual for one."""
 SPLIT_COLUMN = "published_split"
 State = Mapping[str, Tensor]
 Metrics = Mapping[int, Mapping[str, float]]

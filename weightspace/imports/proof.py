@@ -1,5 +1,6 @@
 """Prove an import: rebuild a few members and measure again what the source says of them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,11 @@ def prove_zoo(folder: Path, structure: Structure, test: ProofImages | None, num_
         return {"proved": False, "why": obstacle}
     assert structure.architecture is not None
     assert test is not None
-    _, table, _ = read_table(folder)
+    _, table, _ = read_table(folder, structure.name)
     rows = choose_rows(table, num_members)
     if len(rows) == 0:
         return {"proved": False, "why": "no member has a known activation, a stored test accuracy and finite weights"}
-    weights = torch.from_numpy(read_rows(folder, rows))
+    weights = torch.from_numpy(read_rows(folder, rows, structure.name))
     chosen = table.iloc[rows]
     checks = []
     for i in range(len(rows)):
@@ -83,6 +84,22 @@ def prove_zoo(folder: Path, structure: Structure, test: ProofImages | None, num_
     if not any(check["stored"] > TELLING / structure.architecture.num_classes for check in checks):
         return {"proved": False, "why": "no stored accuracy is above chance, which any network reaches", **shared}
     return {"proved": worst <= tolerance, "max_difference": worst, "tolerance": tolerance, **shared}
+
+
+def join_proofs(proofs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join what was proved of each architecture of one zoo: those that could be measured must all agree."""
+    measured = [proof for proof in proofs if "why" not in proof]
+    if len(proofs) == 1 or not measured:
+        return dict(proofs[0])
+    joined = {
+        "proved": all(proof["proved"] for proof in measured),
+        "max_difference": max(proof["max_difference"] for proof in measured),
+        "tolerance": max(proof["tolerance"] for proof in measured),
+        "images": measured[0]["images"],
+        "checkpoints": [check for proof in measured for check in proof["checkpoints"]],
+    }
+    left = [proof["why"] for proof in proofs if "why" in proof]
+    return joined | ({"unproved": len(left), "unproved_first": left[0]} if left else {})
 
 
 def find_obstacle(structure: Structure, test: ProofImages | None, num_members: int) -> str | None:

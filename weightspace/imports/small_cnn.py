@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import gzip
+import random
 import re
 import tempfile
 import zlib
@@ -19,12 +20,13 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from weightspace.config import BadInput
-from weightspace.imports.member import Member, Reading
+from weightspace.imports.member import SPLIT_COLUMN, Member, Reading
 from weightspace.imports.metrics import FACTOR_NAMES, INTEGERS, NUMBERS, WORDS, name_factors, name_properties
 from weightspace.imports.source import Source
 from weightspace.record import hash_file
 
 FILES = ("weights.npy", "metrics.csv.gz", "layout.csv")
+LAST_STEP = 86
 SEED_NOTE = "the published zoos give every run the seed 42: members differ by their factors, not by seed"
 
 
@@ -38,11 +40,12 @@ class Slot:
     shape: tuple[int, ...]
 
 
-def read_small_cnn(path: Path, scratch: contextlib.ExitStack) -> Reading:
+def read_small_cnn(path: Path, scratch: contextlib.ExitStack, split_file: Path | None) -> Reading:
     """Read a Small CNN Zoo; its matrix stays on disk.
 
     Args:
         scratch: keeps what is unpacked from an archive until all is read.
+        split_file: the order of rows that the published split goes by; None for no split.
 
     Raises:
         BadInput: a file is missing or cut short, or they do not fit together.
@@ -69,8 +72,15 @@ def read_small_cnn(path: Path, scratch: contextlib.ExitStack) -> Reading:
     words = tuple(name_config(name) for name in extras if not pd.api.types.is_numeric_dtype(table[name]))
     digests = {file: hash_file(folder / file) for file in FILES}
     notes = Counter({SEED_NOTE: 1})
+    if split_file is not None:
+        digests[split_file.name] = hash_file(split_file) if split_file.is_file() else ""
+        sides = read_sides(split_file, table)
+        table[SPLIT_COLUMN] = [sides.get(str(run)) for run in table["modeldir"]]
+        words = (*words, SPLIT_COLUMN)
     members = build_members(weights, table, slots, numbers, words)
-    return Reading(members, numbers, words, notes, lambda: {"kind": "small_cnn_zoo", "files": 3, "sha256": digests})
+    return Reading(
+        members, numbers, words, notes, lambda: {"kind": "small_cnn_zoo", "files": len(digests), "sha256": digests}
+    )
 
 
 def unpack_files(path: Path, scratch: contextlib.ExitStack) -> Path:
@@ -85,6 +95,30 @@ def name_config(column: str) -> str:
     """Return our name of a column with a setting."""
     key = column.removeprefix("config.")
     return FACTOR_NAMES.get(key, key)
+
+
+def read_sides(path: Path, table: pd.DataFrame) -> dict[str, str]:
+    """Read on which side of the published split each run is that has a last step.
+
+    Source: Zhou et al., Permutation Equivariant Neural Functionals (arXiv 2302.14040), code of its experiments: rows in
+    the order of the file, those of the last step only; the second half is test, a fifth of the first validation.
+
+    Raises:
+        BadInput: the file does not name each row once.
+    """
+    try:
+        order = np.loadtxt(path, dtype=np.int64, ndmin=1)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as row numbers ({error}), wanted one in each line") from error
+    if not np.array_equal(np.sort(order), np.arange(len(table))):
+        raise BadInput(f"{path}: {len(order)} row numbers, wanted each of 0 to {len(table) - 1} once")
+    last = table.iloc[order]
+    runs = [str(run) for run in last.loc[last["step"] == LAST_STEP, "modeldir"]]
+    first, test = runs[: len(runs) // 2], runs[len(runs) // 2 :]
+    random.Random(0).shuffle(first)
+    train = int(0.8 * len(first))
+    sides = dict.fromkeys(first[:train], "train") | dict.fromkeys(first[train:], "val")
+    return sides | dict.fromkeys(test, "test")
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -143,8 +177,8 @@ def build_members(
     weights: np.ndarray, table: pd.DataFrame, slots: list[Slot], numbers: tuple[str, ...], words: tuple[str, ...]
 ) -> Iterator[Member]:
     """Yield the runs of the zoo; the rows of one run stay together."""
-    measured = [column for column in table.columns if not column.startswith("config.")]
-    settings = [column for column in table.columns if column.startswith("config.")]
+    measured = [column for column in table.columns if not column.startswith("config.") and column != SPLIT_COLUMN]
+    settings = [column for column in table.columns if column.startswith("config.") or column == SPLIT_COLUMN]
     for modeldir, rows in table.groupby("modeldir", sort=False).indices.items():
         run = str(modeldir)
         part = table.iloc[rows]

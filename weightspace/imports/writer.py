@@ -1,17 +1,20 @@
 """Write imported checkpoints as the parts of zoos, in bounded memory."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from weightspace.config import BadInput
+from weightspace.config import BadInput, digest_value
+from weightspace.imports.config import Mixed
 from weightspace.imports.metrics import GAP, PROPERTIES
 from weightspace.imports.structure import Structure, describe_shapes
+from weightspace.layout import Layout
 from weightspace.store import PART_BYTES, Checkpoints, name_part, write_part
 
 ROW_BYTES = 2048
@@ -40,19 +43,23 @@ class Pending:
     """The member that it was first met in."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     vectors: list[Float32[np.ndarray, " weights"]] = field(default_factory=list)
-    parts: int = 0
     checkpoints: int = 0
     members: dict[str, bool] = field(default_factory=dict)
     """Whether it has diverged."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Count about what the checkpoints that wait need."""
+        return len(self.rows) * (self.structure.layout.num_weights * 4 + ROW_BYTES)
+
 
 class ZooWriter:
-    """Takes checkpoints one by one and writes a zoo for each structure."""
+    """Takes checkpoints one by one and writes a zoo for each structure, or one of all."""
 
     def __init__(
         self,
         folder: Path,
-        mixed: Literal["refuse", "split"],
+        mixed: Mixed,
         about: Mapping[str, Any],
         numbers: Sequence[str],
         words: Sequence[str],
@@ -61,8 +68,9 @@ class ZooWriter:
         self.mixed = mixed
         self.about = about
         self.types = FACTOR_TYPES | dict.fromkeys(numbers, "float64") | dict.fromkeys(words, "str")
-        self.pending: dict[str, Pending] = {}
+        self.pending: dict[Layout, Pending] = {}
         self.waiting_bytes = 0
+        self.parts = Counter[Path]()
 
     def add(
         self,
@@ -80,7 +88,7 @@ class ZooWriter:
         Raises:
             BadInput: its architecture is another than that of those before, and this was not asked for.
         """
-        pending = self.pending.get(structure.name) or self.start(structure, member)
+        pending = self.pending.get(structure.layout) or self.start(structure, member)
         known = [said[name] for name in PROPERTIES if name in said]
         diverged = not (np.isfinite(weights).all() and np.isfinite(known).all())
         row = {"member": member, "epoch": epoch, **said, "diverged": diverged}
@@ -90,7 +98,7 @@ class ZooWriter:
         pending.members[member] = pending.members.get(member, False) or diverged
         self.waiting_bytes += weights.nbytes + ROW_BYTES
         if self.waiting_bytes >= PART_BYTES:
-            self.flush_all()
+            self.make_room()
 
     def start(self, structure: Structure, member: str) -> Pending:
         """Begin the zoo of a structure that was not met before."""
@@ -99,19 +107,28 @@ class ZooWriter:
             raise BadInput(
                 f"{member} is {structure.name} ({describe_shapes(structure.layout)}), {other.first} is "
                 f"{other.structure.name} ({describe_shapes(other.structure.layout)}); wanted one architecture, or "
-                "`mixed: split` for a zoo of each"
+                "`mixed: split` for a zoo of each, or `mixed: keep` for one of all"
             )
+        structure = self.name_apart(structure)
         folder = self.folder / structure.name if self.mixed == "split" else self.folder
         folder.mkdir(exist_ok=True)
-        self.pending[structure.name] = Pending(structure, folder, member)
-        return self.pending[structure.name]
+        self.pending[structure.layout] = Pending(structure, folder, member)
+        return self.pending[structure.layout]
 
-    def flush_all(self) -> None:
-        """Write all that waits."""
-        for pending in self.pending.values():
-            if pending.rows:
-                self.flush(pending)
-        self.waiting_bytes = 0
+    def name_apart(self, structure: Structure) -> Structure:
+        """Give a structure a name that no other has: one network may take images of one channel or of three."""
+        known = {pending.structure.name for pending in self.pending.values()}
+        for name in (structure.name, f"{structure.name}_{structure.layout.num_weights}"):
+            if name not in known:
+                return replace(structure, name=name)
+        return replace(structure, name=f"{structure.name}_{digest_value(structure.layout)[:8]}")
+
+    def make_room(self) -> None:
+        """Write what waits, the structures with most of it first, until half of the room is free again."""
+        for pending in sorted(self.pending.values(), key=lambda pending: -pending.waiting_bytes):
+            if self.waiting_bytes <= PART_BYTES // 2:
+                break
+            self.flush(pending)
 
     def flush(self, pending: Pending) -> None:
         """Write what waits as one part."""
@@ -121,14 +138,17 @@ class ZooWriter:
             about["architecture"] = structure.architecture.model_dump(mode="json")
         table = build_table(pending.rows, self.types)
         checkpoints = Checkpoints(structure.layout, table, np.stack(pending.vectors), about)
-        write_part(pending.folder / name_part(pending.parts), checkpoints)
-        pending.parts += 1
+        write_part(pending.folder / name_part(self.parts[pending.folder]), checkpoints, ragged=self.mixed == "keep")
+        self.parts[pending.folder] += 1
+        self.waiting_bytes -= pending.waiting_bytes
         pending.rows.clear()
         pending.vectors.clear()
 
     def close(self) -> list[Pending]:
         """Write what is left; returns what was written of each structure."""
-        self.flush_all()
+        for pending in self.pending.values():
+            if pending.rows:
+                self.flush(pending)
         return list(self.pending.values())
 
 

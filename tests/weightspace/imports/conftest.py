@@ -14,7 +14,7 @@ from weightspace.imports.config import ImportConfig
 from weightspace.networks import build_cnn_l, build_cnn_s, build_layout
 
 PATTERNS = {"cnn_s": (0, 3, 6, 9, 11), "cnn_s_dropout": (0, 4, 8, 11, 14), "cnn_l": (0, 4, 8, 13, 16)}
-SHARED = {"mixed": "refuse", "images": None, "proof_members": 0}
+SHARED = {"mixed": "refuse", "images": ".", "proof_members": 0}
 SPECIAL = {
     "modelzoo": {"epoch_offset": None, "columns": (), "log_sigma2": "refuse"},
     "phase_transition": {"epoch_offset": None, "columns": (), "log_sigma2": "refuse"},
@@ -22,7 +22,7 @@ SPECIAL = {
     "huggingface": {"epoch_offset": None, "columns": (), "wiring": "unknown"},
     "weightclip": {"epoch_offset": None, "columns": (), "wiring": "unknown"},
     "prepared_pt": {},
-    "small_cnn_zoo": {},
+    "small_cnn_zoo": {"split_file": None},
     "folder": {"table": None, "wiring": "unknown"},
 }
 

@@ -203,7 +203,7 @@ def test_full_disk_is_one_clear_error(tmp_path, read, write_run, monkeypatch):
     read(tmp_path, "modelzoo")
     before = {path.name: path.read_bytes() for path in (tmp_path / "zoo").iterdir()}
 
-    def fail(path, checkpoints):
+    def fail(path, checkpoints, ragged):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
