@@ -10,7 +10,7 @@ from weightspace.tokens.tokenizer import Tokenizer
 
 
 def summarize_tokens(
-    latents: Float[Tensor, "networks tokens d_latent"],
+    latents: Float[Tensor, "networks latents d_latent"],
     features: Float[Tensor, "networks tokens d_model"],
     tokenizer: Tokenizer,
     kind: Literal["features", "latents", "pooled"],
@@ -18,9 +18,11 @@ def summarize_tokens(
     """Sum up the tokens of each network as `EmbeddingsConfig.summary` says.
 
     Differs: SANE takes one mean of all latents (`pooled`), in which layers mix; and a mean of what is linear in the
-    weights does not say how large they are.
+    weights does not say how large they are. Where a network has a single latent, that is what `pooled` and `latents`
+    give, as published in 2021.
     """
-    if kind == "pooled":
+    one_latent = latents.shape[1] < features.shape[1]
+    if kind == "pooled" or (kind == "latents" and one_latent):
         return latents.mean(1)
     layers = [tokenizer.layer_tokens(layer) for layer in range(tokenizer.layout.num_layers)]
     if kind == "features":

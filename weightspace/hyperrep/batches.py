@@ -29,7 +29,7 @@ class Batch:
     inputs: Float[Tensor, "views tokens d_token"]
     """First all first views, then all second views; noised and erased where the configuration says so."""
     targets: Float[Tensor, "views tokens d_token"]
-    """The same without noise and gaps."""
+    """The same without noise and gaps, or as they are, as the configuration says."""
     kinds: Int64[Tensor, "tokens d_token"]
     positions: Int64[Tensor, "tokens 3"]
     activation: Int64[Tensor, " networks"]
@@ -129,20 +129,18 @@ def make_batch(
     views: ViewsConfig,
     generator: torch.Generator,
 ) -> Batch:
-    """Make both views of some networks of a pool, and cut one window, the same for all.
-
-    View 1 is canonical, view 2 is permuted where the configuration says so.
-    """
+    """Make both views of some networks of a pool, and cut one window, the same for all."""
     tokenizer, window, weights = batching.tokenizer, batching.window, pool.weights[rows]
     layout = tokenizer.layout
-    second = make_view(layout, weights, generator, permute=views.permute, noise=0.0)
-    clean = torch.cat([weights, second])
+    first = make_view(layout, weights, generator, permute=views.permute == "both", noise=0.0)
+    second = make_view(layout, weights, generator, permute=views.permute != "none", noise=0.0)
+    clean = torch.cat([first, second])
     noised = make_view(layout, clean, generator, permute=False, noise=views.noise, erase=views.erase)
     start = draw_starts(tokenizer.num_tokens, window, len(clean), generator, shared=True)
     place = slice(int(start[0]), int(start[0]) + window)
     return Batch(
         inputs=take_windows(tokenizer.tokenize(noised), start, window),
-        targets=take_windows(tokenizer.tokenize(clean), start, window),
+        targets=take_windows(tokenizer.tokenize(clean if views.target == "clean" else noised), start, window),
         kinds=batching.kinds[place],
         positions=tokenizer.positions[place],
         activation=pool.activation[rows],

@@ -12,6 +12,23 @@ NO_IMAGES = "."
 """Stands for no image set, where a graph of stages cannot leave an input out."""
 
 
+class TokenLatents(Config):
+    """Each token has a latent of its own."""
+
+    kind: Literal["tokens"]
+
+
+class NetworkLatent(Config):
+    """The whole network has one latent; `linear_path` and `token_scale` go with tokens only."""
+
+    kind: Literal["network"]
+    compression: Literal["token", "flatten", "average"]
+    """Where the bottleneck reads: a learned token that sees all others (2021's default), all tokens side by side
+    (2022's), or their mean."""
+    expansion: Literal["linear", "repeat"]
+    """What the decoder starts from: a vector for each token by one linear map, or the same for all."""
+
+
 class ModelConfig(Config):
     """Sizes and parts of the autoencoder."""
 
@@ -20,8 +37,19 @@ class ModelConfig(Config):
     num_heads: PositiveInt
     num_layers: PositiveInt
     """Transformer blocks of the encoder; the decoder has as many."""
+    d_feedforward: PositiveInt
+    """Hidden width of a block's two linear maps."""
+    dropout: float = Field(ge=0, lt=1)
+    """Probability that a number is dropped in training, after attention, in it and in a block's linear maps."""
+    embedding: Literal["shared", "layer"]
+    """Linear map from token to transformer and back: one for all, or one for each layer of the network."""
+    latent: Annotated[TokenLatents | NetworkLatent, Field(discriminator="kind")]
     d_latent: PositiveInt
-    """Latent numbers of a token. `num_tokens * d_latent` numbers stand for a network."""
+    """Latent numbers of a token, or of a network that has one latent."""
+    bottleneck: Literal["linear", "tanh", "mlp"]
+    """What makes the latent: a linear map, one whose results are held between -1 and 1, or two with a bend between."""
+    projection_widths: tuple[PositiveInt, ...]
+    """Hidden widths of the projection head."""
     d_projection: PositiveInt
     """Outputs of the projection head that the contrast compares."""
     positions: Literal["learned", "sinusoidal"]
@@ -36,19 +64,35 @@ class ModelConfig(Config):
     that small weights are represented as finely as large ones; and tell the encoder mean and size of each token's
     weights and of its biases."""
 
+    @model_validator(mode="after")
+    def check_paths(self) -> "ModelConfig":
+        """Refuse what goes beside the transformer where there is nothing for it to go by."""
+        if self.linear_path == "none" and not self.token_scale:
+            return self
+        if self.latent.kind != "tokens" or self.bottleneck != "linear":
+            raise ValueError(
+                f"linear_path {self.linear_path!r}, token_scale {self.token_scale} with latent.kind "
+                f"{self.latent.kind!r}, bottleneck {self.bottleneck!r}; both need 'tokens' and 'linear'"
+            )
+        return self
+
 
 class ViewsConfig(Config):
-    """What the two views of a network are; the first is never permuted."""
+    """What the two views of a network are."""
 
-    permute: bool
-    """The second view has its hidden units in another order, drawn anew each time."""
+    permute: Literal["none", "second", "both"]
+    """Which views have their hidden units in another order, drawn anew each time. `none`, both views canonical, is
+    what SANE's released scripts train with by mistake; 2021 permuted both."""
     noise: float = Field(ge=0)
-    """Standard deviation of the noise on both views' inputs, as a share of each number; the target has none."""
+    """Standard deviation of the noise on both views' inputs, as a share of each number."""
     erase: float = Field(ge=0, le=1)
-    """Probability that a view's input has a block of zeros; the target has none."""
+    """Probability that a view's input has a block of zeros."""
+    target: Literal["clean", "seen"]
+    """What is to be reconstructed: the view without noise and gaps, or the input as it is, which denoises nothing and
+    is what all released code before 2025 does."""
 
 
-Normalization = Literal["none", "batch", "window", "layer", "tensor", "token"]
+Normalization = Literal["none", "batch", "window", "layer", "tensor", "token", "spread"]
 
 
 class NoBehaviour(Config):
@@ -104,14 +148,22 @@ class LossConfig(Config):
 
     contrast_weight: float = Field(ge=0, le=1)
     """Share of the contrast between the two views (gamma in the papers)."""
+    contrast: Literal["nt_xent", "positive", "released"]
+    """`nt_xent` tells a network's other view from other networks; `positive` brings both views together, with nothing
+    to keep networks apart; `released` is the positive-only loss of the 2021 code, which by a wrong target drives the
+    two views to a right angle."""
     temperature: float = Field(gt=0)
-    """Divides the cosine of two projections."""
+    """Divides the cosine of two projections, except in `positive`."""
     normalization: Normalization
     """What a squared error is divided by: the mean square of the real numbers of the batch, of the network's window,
     of its layer or tensor (a layer's weights apart from its biases) within the window, or of the token. With `layer`
-    and `tensor` each network counts by its own scale, whatever its init."""
+    and `tensor` each network counts by its own scale, whatever its init. `spread` divides by the variance of the
+    layer's numbers over all train networks, as 2022 did."""
     balance: Literal["numbers", "groups"]
     """What counts the same: each number, or each group of numbers that is normalised together."""
+    padding: Literal["left_out", "counted"]
+    """Whether padding counts among the numbers that errors are averaged over; counted, as in SANE's released code,
+    windows of short tokens weigh less."""
     behaviour: Annotated[AnyBehaviour, Field(discriminator="kind")]
     """Comparison of what networks do; needs `images` and the window `whole`."""
     scale: Literal["none", "first_step"]
@@ -150,7 +202,8 @@ class TrainingConfig(Config):
     compile: bool
     """Compile the transformer's blocks with torch.compile, which takes a while at the start."""
     processes: PositiveInt
-    """Processes that share each batch, one a CUDA device, or on the CPU; results change by rounding only."""
+    """Processes that share each batch, one a CUDA device, or on the CPU; without dropout results change by rounding
+    only."""
 
 
 class HyperrepConfig(Config):
@@ -184,6 +237,8 @@ class HyperrepConfig(Config):
             raise ValueError(f"window {self.window} with loss.behaviour; wanted 'whole', as a part cannot be run")
         if self.training.keep_best == "behaviour" and not runs:
             raise ValueError("training.keep_best 'behaviour' without loss.behaviour; wanted a term that the loss has")
+        if self.model.latent.kind == "network" and self.window != "whole":
+            raise ValueError(f"window {self.window} with one latent for the network; wanted 'whole'")
         return self
 
 

@@ -1,5 +1,7 @@
 """Measure how good a model is at a batch: the terms of the loss and their weighted sum."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -7,12 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightspace.hyperrep.batches import Batch
+from weightspace.hyperrep.batches import Batch, seed_stream
 from weightspace.hyperrep.behaviour import Behaviour, measure_behaviour
 from weightspace.hyperrep.config import LossConfig
 from weightspace.hyperrep.loss import measure_contrast, measure_reconstruction
 from weightspace.hyperrep.model import Autoencoder
 from weightspace.hyperrep.ranks import gather_shares
+
+STREAM_DROPOUT = 6
+"""Beside the streams of `batches` and `behaviour`."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,10 @@ class Criterion:
     rules: LossConfig
     behaviour: Behaviour | None
     """What networks are run on; None where the loss compares weights only."""
+    spreads: Float[Tensor, " layers"] | None
+    """Of each layer over all train networks; None where no error is divided by them."""
+    seed: int
+    """Decides, with the step, what dropout drops."""
     shares: dict[str, float]
     """What each term is multiplied by in the loss, in the order of the history."""
     num_shares: int = 1
@@ -35,7 +44,9 @@ class Criterion:
         return "loss", *self.shares
 
 
-def build_criterion(rules: LossConfig, behaviour: Behaviour | None) -> Criterion:
+def build_criterion(
+    rules: LossConfig, behaviour: Behaviour | None, spreads: Float[Tensor, " layers"] | None, seed: int
+) -> Criterion:
     """Weigh the terms as the configuration says, each in its own unit.
 
     Source: Structure Is Not Enough (arXiv 2503.17138), with 1 - beta as `behaviour.weight`; without behaviour
@@ -43,14 +54,14 @@ def build_criterion(rules: LossConfig, behaviour: Behaviour | None) -> Criterion
     """
     contrast = rules.contrast_weight
     if behaviour is None:
-        return Criterion(rules, None, {"reconstruction": 1 - contrast, "contrast": contrast})
+        return Criterion(rules, None, spreads, seed, {"reconstruction": 1 - contrast, "contrast": contrast})
     weight = behaviour.rules.weight
     shares = {
         "reconstruction": (1 - contrast) * (1 - weight),
         "contrast": contrast,
         "behaviour": (1 - contrast) * weight,
     }
-    return Criterion(rules, behaviour, shares)
+    return Criterion(rules, behaviour, spreads, seed, shares)
 
 
 @torch.no_grad()
@@ -61,18 +72,31 @@ def scale_terms(criterion: Criterion, model: Autoencoder, batch: Batch) -> Crite
     return replace(criterion, shares=shares)
 
 
+@contextmanager
+def drop_by_step(model: Autoencoder, seed: int, step: int | None, device: torch.device) -> Iterator[None]:
+    """Let what dropout drops follow from the seed and the step alone; without a step, drop nothing."""
+    if model.config.dropout == 0:
+        yield
+        return
+    model.train(step is not None)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_stream(seed, STREAM_DROPOUT, step or 0).initial_seed())
+        yield
+
+
 def measure_terms(
     model: Autoencoder, batch: Batch, criterion: Criterion, step: int | None
 ) -> dict[str, Float[Tensor, ""]]:
     """Measure `reconstruction` of both views, `contrast` between them, and `behaviour` where it is asked for."""
-    rules = criterion.rules
-    with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=criterion.half):
-        latents, features = model.embed(batch.inputs, batch.kinds, batch.positions)
-        outputs = model.decode(latents, batch.kinds, batch.positions).float()
-        projections = model.project(features).float()
-    reconstruction = measure_reconstruction(outputs, batch.targets, batch.kinds, batch.positions, rules)
+    rules, kinds, positions, device = criterion.rules, batch.kinds, batch.positions, batch.inputs.device
+    half = torch.autocast(device.type, torch.bfloat16, enabled=criterion.half)
+    with half, drop_by_step(model, criterion.seed, step, device):
+        latents, features = model.embed(batch.inputs, kinds, positions)
+        outputs = model.decode(latents, kinds, positions).float()
+        projections = model.project(latents, features).float()
+    reconstruction = measure_reconstruction(outputs, batch.targets, kinds, positions, rules, criterion.spreads)
     first, second = (gather_shares(views, criterion.num_shares) for views in projections.chunk(2))
-    terms = {"reconstruction": reconstruction, "contrast": measure_contrast(first, second, rules.temperature)}
+    terms = {"reconstruction": reconstruction, "contrast": measure_contrast(first, second, rules)}
     if criterion.behaviour is not None:
         terms["behaviour"] = measure_behaviour(criterion.behaviour, outputs, batch.targets, batch.activation, step)
     return terms

@@ -114,7 +114,7 @@ class Hyperrep:
 
     @property
     def d_latent(self) -> int:
-        """Latent numbers of a token."""
+        """Numbers of a latent."""
         return self.config.model.d_latent
 
     @classmethod
@@ -189,8 +189,8 @@ class Hyperrep:
     @torch.no_grad()
     def embed(
         self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
-    ) -> tuple[Float[Tensor, "networks tokens d_latent"], Float[Tensor, "networks tokens d_model"]]:
-        """Give each token of each network its latent, and the features that the encoder has of it.
+    ) -> tuple[Float[Tensor, "networks latents d_latent"], Float[Tensor, "networks tokens d_model"]]:
+        """Give the latents of each network, one for each token or one in all, and what the encoder knows of its tokens.
 
         Args:
             weights: aligned, in their own scale.
@@ -201,35 +201,55 @@ class Hyperrep:
         """
         self.check_weights(weights)
 
+        parts: list[tuple[Tensor, Tensor]] = []
+        for part in weights.split(networks_at_once):
+            standard = self.statistics.standardize(self.layout, part.to(self.device))
+            parts.append(self.embed_tokens(self.tokenizer.tokenize(standard), halo))
+        latents, features = zip(*parts, strict=True)
+        return torch.cat(latents), torch.cat(features)
+
+    def embed_tokens(
+        self, tokens: Float[Tensor, "networks tokens d_token"], halo: int
+    ) -> tuple[Float[Tensor, "networks latents d_latent"], Float[Tensor, "networks tokens d_model"]]:
+        """Give latents and features of whole networks, window by window where tokens have latents of their own."""
+        if self.config.model.latent.kind == "network":
+            kinds, positions = tell_kinds(self.tokenizer).to(self.device), self.tokenizer.positions.to(self.device)
+            return self.model.embed(tokens, kinds, positions)
+
         def run(*window: Tensor) -> Tensor:
             return torch.cat(self.model.embed(*window), dim=-1)
 
-        parts: list[Tensor] = []
-        for part in weights.split(networks_at_once):
-            standard = self.statistics.standardize(self.layout, part.to(self.device))
-            parts.append(self.run_windows(run, self.tokenizer.tokenize(standard), halo))
-        both = torch.cat(parts)
+        both = self.run_windows(run, tokens, halo)
         return both[..., : self.d_latent], both[..., self.d_latent :]
 
     def encode(
         self, weights: Float[Tensor, "networks numbers"], halo: int = 0, networks_at_once: int = NETWORKS_AT_ONCE
-    ) -> Float[Tensor, "networks tokens d_latent"]:
-        """Give each token of each network its latent; as `embed`."""
+    ) -> Float[Tensor, "networks latents d_latent"]:
+        """Give the latents of each network; as `embed`."""
         return self.embed(weights, halo, networks_at_once)[0]
 
     @torch.no_grad()
     def decode(
         self,
-        latents: Float[Tensor, "networks tokens d_latent"],
+        latents: Float[Tensor, "networks latents d_latent"],
         halo: int = 0,
         networks_at_once: int = NETWORKS_AT_ONCE,
     ) -> Float[Tensor, "networks weights"]:
         """Give each network its weights back: aligned, in their own scale."""
         parts: list[Tensor] = []
         for part in latents.split(networks_at_once):
-            tokens = self.run_windows(self.model.decode, part.to(self.device), halo)
+            tokens = self.decode_latents(part.to(self.device), halo)
             parts.append(self.statistics.restore(self.layout, self.tokenizer.detokenize(tokens)))
         return torch.cat(parts)
+
+    def decode_latents(
+        self, latents: Float[Tensor, "networks latents d_latent"], halo: int
+    ) -> Float[Tensor, "networks tokens d_token"]:
+        """Give the tokens of whole networks back, window by window where tokens have latents of their own."""
+        if self.config.model.latent.kind == "network":
+            kinds, positions = tell_kinds(self.tokenizer).to(self.device), self.tokenizer.positions.to(self.device)
+            return self.model.decode(latents, kinds, positions)
+        return self.run_windows(self.model.decode, latents, halo)
 
     def reconstruct(
         self, weights: Float[Tensor, "networks weights"], halo: int = 0

@@ -1,7 +1,7 @@
 """Start the linear path at the principal directions of each layer's tokens."""
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from weightspace.hyperrep.batches import Pool
@@ -17,7 +17,7 @@ LEAST_SPREAD = 1e-5
 
 
 def measure_directions(
-    pool: Pool, tokenizer: Tokenizer, rules: LossConfig
+    pool: Pool, tokenizer: Tokenizer, rules: LossConfig, spreads: Float[Tensor, " layers"] | None
 ) -> tuple[Float64[Tensor, "layers d_token d_token"], Float64[Tensor, "layers d_token"]]:
     """Measure what the loss sees of each layer's tokens.
 
@@ -33,7 +33,7 @@ def measure_directions(
     logs = torch.zeros(tokenizer.num_tokens, d_token, dtype=torch.float64)
     for weights in pool.weights.split(NETWORKS_AT_ONCE):
         tokens = tokenizer.tokenize(weights)
-        costs = weigh_groups(tokens, kinds, groups, rules)[:, group]
+        costs = weigh_groups(tokens, kinds, groups, rules, spreads).expand(len(tokens), -1)[:, group]
         logs += costs.double().log().sum(0)
         seen = tokens * costs.sqrt()
         for layer in range(num_layers):
@@ -44,7 +44,13 @@ def measure_directions(
     return outer / len(pool.weights), torch.stack(parts)
 
 
-def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer, rules: LossConfig) -> None:
+def start_at_principal(
+    model: Autoencoder,
+    pool: Pool,
+    tokenizer: Tokenizer,
+    rules: LossConfig,
+    spreads: Float[Tensor, " layers"] | None,
+) -> None:
     """Set the linear path to each layer's principal directions, and what the transformers add to zero.
 
     Before its first step the model is then about the best linear autoencoder of single tokens, by the loss it is
@@ -52,7 +58,7 @@ def start_at_principal(model: Autoencoder, pool: Pool, tokenizer: Tokenizer, rul
     """
     assert model.path_in is not None
     assert model.path_out is not None
-    outer, roots = measure_directions(pool, tokenizer, rules)
+    outer, roots = measure_directions(pool, tokenizer, rules, spreads)
     for maps in (model.path_in.maps, model.path_out.maps, *model.to_latent.parameters(), *model.to_token.parameters()):
         maps.data.zero_()
     for layer, root in enumerate(roots):

@@ -29,6 +29,7 @@ from weightspace.hyperrep.criterion import Criterion, build_criterion, measure_l
 from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer, tell_origin
 from weightspace.hyperrep.kinds import tell_kinds
 from weightspace.hyperrep.learner import Learn, build_learner
+from weightspace.hyperrep.loss import measure_spreads
 from weightspace.hyperrep.model import Autoencoder, initialize_parameters
 from weightspace.hyperrep.principal import start_at_principal
 from weightspace.hyperrep.ranks import ALONE, Ranks
@@ -88,12 +89,18 @@ def measure_sizes(tokenizer: Tokenizer, config: HyperrepConfig) -> Sizes:
     return Sizes(d_token=tokenizer.d_token, window=window, num_positions=(n, layers, k))
 
 
-def build_model(config: HyperrepConfig, sizes: Sizes, pool: Pool, tokenizer: Tokenizer) -> Autoencoder:
+def build_model(
+    config: HyperrepConfig,
+    sizes: Sizes,
+    pool: Pool,
+    tokenizer: Tokenizer,
+    spreads: Float[Tensor, " layers"] | None,
+) -> Autoencoder:
     """Build the autoencoder as it is before its first step."""
     model = Autoencoder(config.model, sizes)
     initialize_parameters(model, seed_stream(config.training.seed, STREAM_INIT))
     if config.model.linear_path == "principal":
-        start_at_principal(model, pool, tokenizer, config.loss)
+        start_at_principal(model, pool, tokenizer, config.loss, spreads)
     return model
 
 
@@ -129,9 +136,11 @@ def prepare_run(
     pool, val_pool = (gather_pool(data, rules.epochs, split) for split in ("train", "val"))
     batching = Batching(tokenizer, tell_kinds(tokenizer), sizes.window, config.views)
     val_batches = draw_validation(val_pool, batching, rules)
-    model = build_model(config, sizes, pool, tokenizer).to(device)
+    spreads = measure_spreads(tokenizer.layout, pool.weights) if config.loss.normalization == "spread" else None
+    model = build_model(config, sizes, pool, tokenizer, spreads).to(device)
     behaviour = build_behaviour(data, config, tokenizer, images, (pool, val_pool), device)
-    criterion = build_criterion(config.loss, behaviour)
+    spreads = None if spreads is None else spreads.to(device)
+    criterion = build_criterion(config.loss, behaviour, spreads, rules.seed)
     if config.loss.scale == "first_step":
         criterion = scale_terms(criterion, model, draw_batch(pool, batching, rules, 0).to(device))
     learner, optimizer = build_learner(model, criterion, rules, ranks), build_optimizer(model, rules)

@@ -27,18 +27,26 @@ def make_config(**changes: Any) -> HyperrepConfig:
             "d_model": 16,
             "num_heads": 2,
             "num_layers": 1,
+            "d_feedforward": 24,
+            "dropout": 0.0,
+            "embedding": "shared",
+            "latent": {"kind": "tokens"},
             "d_latent": 4,
+            "bottleneck": "linear",
+            "projection_widths": (16,),
             "d_projection": 6,
             "positions": "learned",
             "linear_path": "random",
             "token_scale": True,
         },
-        "views": {"permute": True, "noise": 0.1, "erase": 0.5},
+        "views": {"permute": "second", "noise": 0.1, "erase": 0.5, "target": "clean"},
         "loss": {
             "contrast_weight": 0.1,
+            "contrast": "nt_xent",
             "temperature": 0.5,
             "normalization": "layer",
             "balance": "numbers",
+            "padding": "left_out",
             "behaviour": {"kind": "none"},
             "scale": "none",
         },
@@ -60,7 +68,13 @@ def make_config(**changes: Any) -> HyperrepConfig:
             "processes": 1,
         },
     }
-    top = {"weights": "w", "images": ".", "tokens": {"kind": "sparse", "d_token": 7}, "window": 9, "device": "cpu"}
+    top: dict[str, Any] = {
+        "weights": "w",
+        "images": ".",
+        "tokens": {"kind": "sparse", "d_token": 7},
+        "window": 9,
+        "device": "cpu",
+    }
     parts = {name: section | changes.get(name, {}) for name, section in said.items()}
     return HyperrepConfig.model_validate(top | parts | {k: v for k, v in changes.items() if k not in said})
 
@@ -97,3 +111,12 @@ def behave(**changes: object) -> dict[str, Any]:
     """Changes of the configuration that turn the behavioural loss on."""
     shared = {"kind": "softmax", "weight": 0.9, "num_networks": 5, "num_images": 20}
     return {"images": "i", "window": "whole", "loss": {"behaviour": shared | changes}}
+
+
+def one_latent(
+    compression: str = "token", expansion: str = "linear", bottleneck: str = "tanh", **changes: object
+) -> dict[str, Any]:
+    """Changes of the configuration that give the network one latent, and each layer a map of its own."""
+    latent = {"kind": "network", "compression": compression, "expansion": expansion}
+    plain = {"linear_path": "none", "token_scale": False, "embedding": "layer"}
+    return {"window": "whole", "model": {"latent": latent, "bottleneck": bottleneck, **plain, **changes}}

@@ -1,10 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.weightspace.hyperrep.small_model import make_config, make_data
 from weightspace.config import BadInput
 from weightspace.hyperrep.batches import (
+    ACTIVATION_NAMES,
     Batching,
     draw_batch,
     draw_networks,
@@ -13,6 +15,7 @@ from weightspace.hyperrep.batches import (
     make_batch,
     seed_stream,
     select_epochs,
+    tell_activations,
 )
 from weightspace.hyperrep.hyperrep import build_tokenizer
 from weightspace.hyperrep.kinds import PADDING, tell_kinds
@@ -37,7 +40,7 @@ def make_batching(data, config):
 
 
 def cut_batch(pool, window=None, **views):
-    config = make_config(views={"permute": False, "noise": 0.0, "erase": 0.0} | views)
+    config = make_config(views={"permute": "none", "noise": 0.0, "erase": 0.0, "target": "clean"} | views)
     tokenizer = build_tokenizer(make_data(4).checkpoints.layout, config)
     window = window or tokenizer.num_tokens
     batching = Batching(tokenizer, tell_kinds(tokenizer), window, config.views)
@@ -45,7 +48,7 @@ def cut_batch(pool, window=None, **views):
 
 
 def test_first_view_is_canonical_and_second_is_permuted(pool):
-    batch, tokenizer = cut_batch(pool, permute=True)
+    batch, tokenizer = cut_batch(pool, permute="second")
     first, second = (tokenizer.detokenize(view) for view in batch.targets.chunk(2))
     assert torch.equal(first, pool.weights[:6])
     assert (first != second).any(1).all()
@@ -73,7 +76,7 @@ def test_views_have_noise_of_their_own(pool):
 
 
 def test_window_kinds_and_positions_belong_to_its_tokens(pool):
-    batch, tokenizer = cut_batch(pool, window=5, permute=True)
+    batch, tokenizer = cut_batch(pool, window=5, permute="second")
     whole = tokenizer.tokenize(pool.weights[:6])
     start = int(batch.positions[0, 0])
     assert torch.equal(batch.positions, tokenizer.positions[start : start + 5])
@@ -149,3 +152,34 @@ def test_epochs_are_selected(epochs, wanted):
 def test_epochs_that_are_not_there_are_refused(data):
     with pytest.raises(BadInput, match=r"training.epochs: no train checkpoint.*0 to 2"):
         gather_pool(data, EpochList(kind="list", epochs=(77,)), "train")
+
+
+def test_both_views_may_be_permuted(pool):
+    batch, tokenizer = cut_batch(pool, permute="both")
+    first, second = (tokenizer.detokenize(view) for view in batch.targets.chunk(2))
+    for view in (first, second):
+        assert (view != pool.weights[:6]).any(1).all()
+        assert torch.equal(view.sort(1).values, pool.weights[:6].sort(1).values)
+    assert (first != second).any(1).all()
+
+
+@pytest.mark.parametrize("views", [{"noise": 0.3}, {"erase": 1.0}], ids=["noise", "erase"])
+def test_the_target_may_be_what_is_seen(pool, views):
+    batch, _ = cut_batch(pool, target="seen", **views)
+    clean, _ = cut_batch(pool, **views)
+    assert torch.equal(batch.targets, batch.inputs)
+    assert torch.equal(batch.inputs, clean.inputs)
+
+
+def test_a_batch_tells_the_activation_of_its_networks(data, pool):
+    batch, _ = cut_batch(pool)
+    table = data.checkpoints.table
+    train = table[table["split"] == "train"].sort_values("member", kind="stable")
+    assert [ACTIVATION_NAMES[code] for code in batch.activation] == train["activation"].tolist()[:6]
+
+
+def test_activations_that_cannot_be_run_are_told():
+    table = pd.DataFrame({"activation": ["relu", "maxout", None, "tanh"]})
+    codes = tell_activations(table)
+    assert (codes < 0).tolist() == [False, True, True, False]
+    assert (tell_activations(table.drop(columns="activation")) == -1).all()

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +10,12 @@ from tests.weightspace.samples.small_study import ARCHITECTURE, build_image_set
 from weightspace.config import BadInput
 from weightspace.hyperrep.batches import ACTIVATION_NAMES, draw_batch
 from weightspace.hyperrep.behaviour import compare_outputs, draw_images, measure_behaviour
-from weightspace.hyperrep.config import DistillationBehaviour
+from weightspace.hyperrep.config import CrossEntropyBehaviour, DistillationBehaviour, SoftmaxBehaviour
 from weightspace.hyperrep.train import prepare_run
 from weightspace.images.image_set import prepare_images
 from weightspace.networks import run_networks
 
-SHARED = {"weight": 0.9, "num_networks": 5, "num_images": 20}
+SHARED: dict[str, Any] = {"weight": 0.9, "num_networks": 5, "num_images": 20}
 KINDS = [{"kind": "softmax"}, {"kind": "cross_entropy"}, {"kind": "distillation", "temperature": 2.0}]
 
 
@@ -55,7 +56,7 @@ def test_a_batch_of_many_activations_is_the_mean_over_networks_one_by_one(data, 
             )
             for tokens in (outputs, batch.targets)
         ]
-        losses.append(compare_outputs(*logits, behaviour.rules))
+        losses.append(compare_outputs(logits[0], logits[1], behaviour.rules))
     found = measure_behaviour(behaviour, outputs, batch.targets, batch.activation, 3)
     torch.testing.assert_close(found, torch.cat(losses).mean())
 
@@ -72,17 +73,16 @@ def test_targets_do_what_the_members_do(data, images):
     assert set(names) == {"tanh", "relu"}
 
 
-def test_outputs_are_compared_as_published():
+def test_softmax_is_the_published_difference_of_probabilities():
     logits, wanted = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    data = (("softmax", (logits.softmax(-1) - wanted.softmax(-1)).square().mean((1, 2))),)
-    for kind, value in data:
-        rules = make_config(**behave(kind=kind)).loss.behaviour
-        torch.testing.assert_close(compare_outputs(logits, wanted, rules), value)
+    rules = SoftmaxBehaviour(kind="softmax", **SHARED)
+    by_hand = (logits.softmax(-1) - wanted.softmax(-1)).square().mean((1, 2))
+    torch.testing.assert_close(compare_outputs(logits, wanted, rules), by_hand)
 
 
 def test_cross_entropy_is_to_the_class_of_the_original():
     logits, wanted = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    rules = make_config(**behave(kind="cross_entropy")).loss.behaviour
+    rules = CrossEntropyBehaviour(kind="cross_entropy", **SHARED)
     by_hand = torch.stack([F.cross_entropy(logits[i], wanted[i].argmax(-1)) for i in range(3)])
     torch.testing.assert_close(compare_outputs(logits, wanted, rules), by_hand)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.weightspace.hyperrep.small_model import CPU, behave, make_config, make_data, with_weights
+from tests.weightspace.hyperrep.small_model import CPU, behave, make_config, make_data, one_latent, with_weights
 from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
@@ -68,6 +68,23 @@ def test_resumed_training_with_behaviour_equals_uninterrupted(data, tmp_path, mo
     assert_same(train_hyperrep(data, config, tmp_path, CPU, images), whole)
 
 
+def test_what_dropout_drops_follows_from_the_step(data, whole, tmp_path, monkeypatch):
+    config = make_config(model={"dropout": 0.3})
+    dropped = train_hyperrep(data, config, None, CPU)
+    assert not dropped.history.equals(whole.history)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 7)
+        with pytest.raises(KilledError):
+            train_hyperrep(data, config, tmp_path, CPU)
+    torch.manual_seed(77)  # whatever else draws has no part in it
+    assert_same(train_hyperrep(data, config, tmp_path, CPU), dropped)
+
+
+def test_nothing_is_dropped_in_validation(data):
+    runs = [prepare_run(data, make_config(model={"dropout": dropout}), CPU) for dropout in (0.0, 0.5)]
+    assert torch.equal(*(validate(run) for run in runs))
+
+
 def test_training_goes_on_from_the_state(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         kill_at(patch, 7)
@@ -98,7 +115,7 @@ def test_kill_while_the_state_is_written_leaves_the_old_one(data, whole, tmp_pat
 
 def test_seed_decides_the_model(data):
     one, other = (train_hyperrep(data, make_config(training={"steps": 2, "seed": seed}), None, CPU) for seed in (0, 1))
-    weights = [trained.hyperrep.model.to_latent.weight for trained in (one, other)]
+    weights = [trained.hyperrep.model.state_dict()["to_latent.weight"] for trained in (one, other)]
     assert not torch.equal(*weights)
 
 
@@ -120,6 +137,17 @@ def test_training_lowers_validation_loss(data, linear_path):
     history = train_hyperrep(data, config, None, CPU).history
     assert history["val_loss"].iloc[-1] < 0.95 * float(before[0])
     assert history["val_reconstruction"].iloc[-1] < 0.95 * float(before[1])
+
+
+def test_one_latent_learns_the_members_it_sees(data):
+    config = make_config(
+        **one_latent("flatten", bottleneck="linear", d_latent=16),
+        loss={"normalization": "spread", "contrast": "positive"},
+        views={"permute": "none", "noise": 0.0, "erase": 0.0},
+        training={"steps": 120, "validate_every": 30, "lr": 5e-3},
+    )
+    history = train_hyperrep(data, config, None, CPU).history
+    assert history["train_reconstruction"].iloc[-1] < 0.8 * history["train_reconstruction"].iloc[0]
 
 
 def test_the_model_kept_is_the_best_on_validation(data):
