@@ -120,3 +120,11 @@ def test_window_longer_than_the_model_leaves_no_output(study):
     with pytest.raises(BadInput, match="window: got 10000 tokens"):
         make_hyperrep("h", make_config(window=10000), study)
     assert not (study / "data/hyperrep/h").exists()
+
+
+def test_processes_leave_one_whole_output(study):
+    config = make_config(training={"steps": 2, "validate_every": 2, "processes": 2})
+    make_hyperrep("h", config, study)
+    assert pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)["step"].tolist() == [2]
+    assert read_record(study / "data/hyperrep/h").stage == "hyperrep"
+    assert list((study / "data/.work/hyperrep").iterdir()) == []

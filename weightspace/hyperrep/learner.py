@@ -66,4 +66,10 @@ def share_criterion(criterion: Criterion, rules: TrainingConfig, ranks: Ranks) -
     if behaviour is not None:
         num = behaviour.rules.num_networks // ranks.num
         behaviour = replace(behaviour, rules=behaviour.rules.model_copy(update={"num_networks": num}))
-    return replace(criterion, behaviour=behaviour, num_shares=ranks.num, half=rules.precision == "bfloat16")
+    return replace(
+        criterion,
+        behaviour=behaviour,
+        num_shares=ranks.num,
+        half=rules.precision == "bfloat16",
+        seed=criterion.seed + (ranks.rank << 32),  # what dropout drops is each process's own
+    )

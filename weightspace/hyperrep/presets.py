@@ -261,4 +261,7 @@ def say_training(method: Method, scale: Scale, size: SizeName) -> dict[str, Any]
         "compile": False,
         "processes": 1,
         "seed": 0,
+        "precision": "float32",
+        "compile": False,
+        "processes": 1,
     }

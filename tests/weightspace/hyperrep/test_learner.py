@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from tests.weightspace.hyperrep.small_model import CPU, make_config, make_data
@@ -41,6 +42,7 @@ def test_gradients_come_from_the_loss_alone():
     assert [name for name, term in terms.items() if term.requires_grad] == ["loss"]
 
 
+@pytest.mark.slow
 def test_compiled_training_equals_plain_training():
     # In a process of its own: torch.compile cannot see through the checks of shapes that tests run with.
     subprocess.run([sys.executable, "-c", COMPARE_COMPILED], check=True)
