@@ -1,6 +1,5 @@
 """Make hyper-representations: read a weight data set, train, write."""
 
-import shutil
 from pathlib import Path
 
 from weightspace.config import digest_value
@@ -15,7 +14,7 @@ HISTORY_NAME = "history.csv"
 
 
 def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
-    """Train a hyper-representation; one that was killed goes on where it was.
+    """Train a hyper-representation; one that was killed goes on where it was, even at the very end.
 
     Raises:
         BadInput: the weight data set is missing or damaged, or the configuration does not fit it.
@@ -24,11 +23,10 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     record = read_record(source)
     device = resolve_device(config.device)
     work = digest_value({"config": config.model_dump(mode="json"), "weights": record.digest, "device": device.type})
-    scratch = root / "data" / ".work" / "hyperrep" / work
+    scratch = root / "data" / ".work" / "hyperrep" / name / work
     trained = train_hyperrep(read_weight_data(source), config, scratch, device)
     with replace_folder(root / "data" / "hyperrep" / name) as folder:
         trained.hyperrep.save(folder)
         trained.untrained.save_model(folder / UNTRAINED_NAME)
         trained.history.to_csv(folder / HISTORY_NAME, index=False)
         write_record(folder, "hyperrep", name, config, {"weights": record}, device.type)
-    shutil.rmtree(scratch)
