@@ -28,7 +28,7 @@ from prefect.runtime import flow_run, task_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from flows.orchestration.graph import Busy, read_graph
+from flows.orchestration.graph import Busy, mend_after_kill, read_graph
 from flows.orchestration.nesting import describe_run
 from flows.orchestration.runner import StageFailed, StageRun, StageRunner
 from flows.orchestration.selection import add_needed, check_stages, select_stages
@@ -69,6 +69,7 @@ def pipeline(
     with contextlib.chdir(study), hold_checkout():
         check_stages(read_study(Path()), [*(targets or []), *(force or [])])
         make_folders(Path())
+        mend_after_kill()
         graph = read_graph()
         forced = select_stages(graph, force or [])
         wanted = add_needed(graph, select_stages(graph, targets)) if targets else set(graph)

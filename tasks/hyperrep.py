@@ -1,6 +1,5 @@
 """Make hyper-representations: read a weight data set, train, write."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +19,7 @@ HISTORY_NAME = "history.csv"
 
 
 def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
-    """Train a hyper-representation; one that was killed goes on where it was.
+    """Train a hyper-representation; one that was killed goes on where it was, even at the very end.
 
     Raises:
         BadInput: an input is missing or damaged, or the configuration does not fit it.
@@ -31,7 +30,7 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     device = resolve_device(config.device)
     said = {"config": config.model_dump(mode="json"), "device": device.type}
     work = digest_value(said | {stage: record.digest for stage, record in records.items()})
-    scratch = root / "data" / ".work" / "hyperrep" / work
+    scratch = root / "data" / ".work" / "hyperrep" / name / work
     if config.training.processes > 1:
         train_in_processes(partial(train_rank, sources, config, scratch), config.training.processes, device, scratch)
     trained = train_rank(sources, config, scratch, device, ALONE)  # has nothing left to do where processes have learned
@@ -40,7 +39,6 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
         trained.untrained.save_model(folder / UNTRAINED_NAME)
         trained.history.to_csv(folder / HISTORY_NAME, index=False)
         write_record(folder, "hyperrep", name, config, records, device.type)
-    shutil.rmtree(scratch)
 
 
 def train_rank(

@@ -29,7 +29,10 @@ def observe_nothing(function: Function) -> Function:
 def make_zoo(
     name: str, config: ZooConfig, root: Path, step: Callable[[Callable[..., Any]], Callable[..., Any]] = observe_nothing
 ) -> None:
-    """Train the zoo `name` on its images; shards that an earlier run finished are kept."""
+    """Train the zoo `name` on its images; shards that an earlier run finished are kept.
+
+    They stay when the zoo is made: whoever keeps the zoo may lose it before it has it, and then asks for it again.
+    """
     source = root / "data" / "images" / config.images
     images_record = read_record(source)
     image_set = read_image_set(source)
@@ -42,7 +45,6 @@ def make_zoo(
     run = step(make_shard)
     paths = [run(shard, config, architecture, image_set, about, work) for shard in shards]
     assemble_zoo(name, config, root, paths, images_record)
-    shutil.rmtree(work)
 
 
 def describe_zoo(config: ZooConfig, architecture: Architecture, images: Record) -> dict[str, Any]:

@@ -125,6 +125,18 @@ def info_command(
     typer.echo("  intact     yes, every file is what its record says")
 
 
+@app.command("trace")
+def trace_command(
+    target: Annotated[Path, typer.Argument(help="Folder of an output, or a report's metrics.json.")],
+    key: Annotated[str | None, typer.Argument(help="Dotted key of a figure in the file.")] = None,
+) -> None:
+    """Walk back from a figure to code, parameters, inputs, machine and seeds of all it came from."""
+    from weightspace.trace import trace
+
+    for line in trace(target, key):
+        typer.echo(line)
+
+
 def main() -> None:
     """Run the command line; what a user got wrong ends in one line and status 2."""
     try:

@@ -60,11 +60,12 @@ def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int
     exit_on_terminate()
     server = start_server()
     # Importing Prefect and DVC takes as long as the server does to start, so they do it side by side.
-    from flows.orchestration.graph import read_graph
+    from flows.orchestration.graph import mend_after_kill, read_graph
     from flows.orchestration.runner import StageFailed
     from flows.pipeline import pipeline
 
     with contextlib.chdir(study):
+        mend_after_kill()
         read_graph()
     if server:
         server.wait()

@@ -5,19 +5,22 @@ so that even to read it takes DVC's own lock. The working directory has to be th
 relative to it.
 """
 
+import json
 import logging
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import networkx as nx
-from dvc.dvcfile import PROJECT_FILE
+import psutil
+from dvc.dvcfile import LOCK_FILE, PROJECT_FILE, Lockfile
 from dvc.exceptions import CheckoutError, DvcException
-from dvc.lock import LockError
+from dvc.lock import LockError, make_lock
 from dvc.repo import Repo, lock_repo
+from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
 from weightspace.config import BadInput
 
@@ -61,6 +64,69 @@ def open_repository(patient: bool = True) -> Iterator[Repo]:
                     raise Busy(" ".join(str(error).split())) from error
                 logger.warning("waiting for another DVC process, which holds %s", repository.lock.lockfile)
         yield repository
+
+
+def mend_after_kill() -> None:
+    """Put right what a DVC process leaves that is killed while it writes: it writes two of its files in place.
+
+    `dvc.lock` only says what DVC would find out again: without it every result comes back from the run cache.
+
+    Raises:
+        Busy: another process is at one of the files.
+    """
+    with open_repository() as repository:
+        assert repository.tmp_dir
+        mend_path_locks(Path(repository.tmp_dir))
+        lock = Path(LOCK_FILE)
+        try:
+            Lockfile(repository, str(lock.resolve())).load()
+        except DvcException as error:
+            if "<<<<<<<" in lock.read_text(encoding="utf-8", errors="replace"):
+                raise BadInput(f"{lock}: it has both sides of a merge, wanted one") from error
+            aside = Path(repository.tmp_dir) / f"{LOCK_FILE}.broken"
+            lock.replace(aside)
+            logger.warning(
+                "%s was cut short, by a kill perhaps; it is now %s, and results come back from the cache", lock, aside
+            )
+
+
+def mend_path_locks(folder: Path) -> None:
+    """Drop the file with DVC's locks of paths if it was cut short, or those locks whose process is gone.
+
+    DVC sees itself when no process has the number of a lock's owner, but not when another has got it since.
+
+    Raises:
+        Busy: another process is writing it.
+    """
+    path = folder / RWLOCK_FILE
+    try:
+        with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):
+            if not path.is_file():
+                return
+            try:
+                owners = list_owners(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, AttributeError):
+                owners = []
+            if not any(is_owner(pid, path.stat().st_mtime) for pid in owners):
+                path.unlink()
+    except LockError as error:
+        raise Busy(" ".join(str(error).split())) from error
+
+
+def list_owners(locks: dict[str, dict[str, Any]]) -> list[int]:
+    """List the processes that hold a lock: one for a path that is written, some for one that is read."""
+    writers = locks.get("write", {}).values()
+    readers = [reader for some in locks.get("read", {}).values() for reader in some]
+    return [owner["pid"] for owner in [*writers, *readers]]
+
+
+def is_owner(pid: int, written_s: float) -> bool:
+    """Say whether the process that wrote its number into a file at some time is still there."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() <= written_s and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def read_graph() -> dict[str, list[str]]:

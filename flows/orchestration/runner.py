@@ -1,16 +1,18 @@
 """Bring one stage up to date: ask DVC whether it changed, and if so let `dvc repro` run it."""
 
 import re
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from flows.orchestration.graph import Busy, Out, is_changed, list_outs, restore_outputs
+from flows.orchestration.graph import Busy, DvcException, Out, is_changed, list_outs, restore_outputs
 from flows.orchestration.processes import Children, Source, child_environment
-from flows.orchestration.stage import BAD_INPUT_STATUS
+from flows.orchestration.stage import BAD_INPUT_STATUS, drop_work
 
 How = Literal["ran", "restored", "skipped"]
 Show = Callable[[str], None]
@@ -47,6 +49,8 @@ class StageFailed(Exception):
     def __init__(self, name: str, status: int, seconds: float, lines: list[str]) -> None:
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         self.name, self.status, self.seconds = name, status, seconds
+        if status < 0:
+            errors = [f"killed by {signal.Signals(-status).name}; what it has finished is kept, run it again to go on"]
         self.reason = (errors or lines or ["it said nothing"])[-1]
         super().__init__(f"{name} ended with status {status}: {self.reason}")
 
@@ -107,10 +111,15 @@ class StageRunner:
         """
         started = time.monotonic()
         how: How = "skipped"
-        if force or is_changed(name):
-            with self.slots:
-                how = self.reproduce(name, force, environment, show)
-        return StageRun(name, how, time.monotonic() - started, list_outs(name))
+        try:
+            if force or is_changed(name):
+                with self.slots:
+                    how = self.reproduce(name, force, environment, show)
+            return StageRun(name, how, time.monotonic() - started, list_outs(name))
+        except DvcException as error:
+            raise StageFailed(
+                name, 1, time.monotonic() - started, [f"error: {' '.join(str(error).split())}"]
+            ) from error
 
     def reproduce(self, name: str, force: bool, environment: dict[str, str], show: Show) -> How:
         """Let DVC run one stage, lock what it touches, hash what it makes, and note it in `dvc.lock`."""
@@ -124,6 +133,7 @@ class StageRunner:
         command = [sys.executable, "-c", DVC_PROGRAM, "--wait-for-lock", "repro", "--single-item", name]
         status = self.children.run(command + (["--force"] if force else []), child_environment(**environment), on_line)
         if status == 0:
+            drop_work(Path(), *name.split("@"))
             return classify(name, heard)
         if "busy" in heard.said and "ran" not in heard.said:
             raise Busy(f"{name}: another DVC process is at it")

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.orchestration.processes import die_with_parent, exit_on_terminate
-from flows.params import FOLDERS, PARAMS_NAME, Study, make_folders, read_study, suggest
-from weightspace.config import BadInput
+from flows.params import FOLDERS, PARAMS_NAME, Study, list_references, make_folders, read_study, suggest
+from weightspace.config import BadInput, Config
 
 logger = logging.getLogger(__name__)
 Make = Callable[[str, Any, Path], None]
@@ -42,11 +43,27 @@ def run_stage(stage: str, make: Make, **others: Make) -> None:
             name = read_name(stage, sys.argv[1:])
             section, config = find_entry(read_study(Path()), tuple(makers), name)
             make_folders(Path())
+            drop_finished_work(Path(), config)
             with record_run(Path(), section, name):
                 makers[section](name, config, Path())
     except BadInput as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(BAD_INPUT_STATUS)
+
+
+def drop_work(root: Path, stage: str, name: str) -> None:
+    """Remove what an entry keeps for the case that it is killed.
+
+    Only when DVC has its output: it removes one that it does not know before it runs the stage again.
+    """
+    shutil.rmtree(root / "data" / ".work" / stage / name, ignore_errors=True)
+
+
+def drop_finished_work(root: Path, config: Config) -> None:
+    """Remove what inputs kept: that DVC runs what depends on them means that it has them."""
+    if DVC_STAGE in os.environ:
+        for stage, _, name in list_references(config):
+            drop_work(root, stage, name)
 
 
 def read_name(stage: str, arguments: list[str]) -> str:

@@ -75,7 +75,7 @@ def test_same_inputs_give_the_same_bytes(study):
 
 def test_killed_training_goes_on_to_the_same_bytes(study, monkeypatch):
     make_hyperrep("whole", CONFIG, study)
-    work = study / "data/.work/hyperrep"
+    work = study / "data/.work/hyperrep/h"
     with monkeypatch.context() as patch:
         kill_at_step_5(patch)
         with pytest.raises(KilledError):
@@ -88,7 +88,6 @@ def test_killed_training_goes_on_to_the_same_bytes(study, monkeypatch):
     make_hyperrep("h", CONFIG, study)
     assert taken == [4, 5]
     assert read_record(study / "data/hyperrep/h").files == read_record(study / "data/hyperrep/whole").files
-    assert list(work.iterdir()) == []
 
 
 def test_state_of_another_configuration_is_not_taken_up(study, monkeypatch):
