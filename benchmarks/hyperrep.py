@@ -219,7 +219,7 @@ class Published:
     """The training loop of 2021."""
 
     def __init__(self, run: Run) -> None:
-        self.config, self.pool = run.config, run.pool.weights
+        self.config, self.pool = run.config, run.pool.take(run.pool.thin_out(2**20))
         self.model = PublishedModel(run).train()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, weight_decay=1e-9)
         self.random = random.Random(SEED)

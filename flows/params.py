@@ -53,7 +53,7 @@ UNREADABLE = (YAMLError, ValueError, TypeError, LookupError, AttributeError, Ass
 """What ruamel.yaml raises besides errors with a mark: for control characters, impossible dates, odd tags."""
 TAGS = ("kind", "format")
 """Keys that tell the variants of a union apart."""
-NO_ENTRY = {("weights", "zoo"): EVERY_ZOO, ("imports", "images"): NO_IMAGES}
+NO_ENTRY = {("weights", "zoo"): EVERY_ZOO, ("imports", "images"): NO_IMAGES, ("hyperrep", "images"): NO_IMAGES}
 """What a key may say instead of the name of an entry."""
 
 
@@ -241,15 +241,12 @@ def find_files_elsewhere(name: str, entry: ImportConfig) -> Iterator[str]:
 
 
 def list_references(entry: Config) -> Iterator[tuple[str, str, str]]:
-    """Yield section, key and name for each entry that this one names: by a field called like a section.
-
-    `.` names none; it stands for an input that is not needed.
-    """
+    """Yield section, key and name for each entry that this one names: by a field called like a section."""
     for key in type(entry).model_fields:
         value = getattr(entry, key)
         if key in STAGES:
             names = (value,) if isinstance(value, str) else value or ()
-            yield from ((key, key, name) for name in names if name != ".")
+            yield from ((key, key, name) for name in names)
         elif isinstance(value, dict) and value and set(value) <= set(STAGES):
             yield from ((section, f"{key}.{section}", name) for section, names in value.items() for name in names)
 

@@ -7,7 +7,7 @@ import torch
 
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
-from weightspace.hyperrep.config import NO_IMAGES, HyperrepConfig
+from weightspace.hyperrep.config import HyperrepConfig
 from weightspace.hyperrep.hyperrep import UNTRAINED_NAME
 from weightspace.hyperrep.ranks import ALONE, Ranks, train_in_processes
 from weightspace.hyperrep.train import Trained, train_hyperrep
@@ -24,7 +24,7 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
     Raises:
         BadInput: an input is missing or damaged, or the configuration does not fit it.
     """
-    stages = ("weights",) if config.images == NO_IMAGES else ("weights", "images")
+    stages = ("weights", "images") if config.loss.behaviour.kind != "none" else ("weights",)
     sources = {stage: root / "data" / stage / getattr(config, stage) for stage in stages}
     records = {stage: read_record(source) for stage, source in sources.items()}
     device = resolve_device(config.device)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from weightspace.config import BadInput
 from weightspace.device import resolve_device
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.summary import summarize_tokens
@@ -21,7 +22,9 @@ from weightspace.samples.config import KdeIndependent, KdeJoint, RelativeBandwid
 from weightspace.samples.samplers import sample_latents
 from weightspace.store import Checkpoints
 from weightspace.weights.align import match_weights
-from weightspace.weights.config import WeightMatching
+from weightspace.weights.canonical import sort_units
+from weightspace.weights.canonical_config import Sort
+from weightspace.weights.config import NoAlignment, WeightMatching
 from weightspace.weights.permute import Permutations, invert_permutations, keep_places, permute_weights
 
 SAMPLERS = {"kde_joint": KdeJoint, "kde_independent": KdeIndependent}
@@ -137,14 +140,22 @@ class Hyperrep:
         """Find the order of each network's hidden units in which the model knows networks.
 
         Those of the data set that it learned from have it already.
+
+        Raises:
+            BadInput: the model knows networks of one scale or sign only, which cannot be found without activations.
         """
         origin = self.trained.origin
         known = origin is not None and taken.about.get("weights") == origin.model_dump(mode="json")
-        if known or origin is None or not isinstance(origin.alignment, WeightMatching):
+        if known or origin is None:
             return keep_places(self.layout, len(taken.weights), torch.device("cpu"))
+        if origin.canonical.scale or origin.canonical.orient:
+            raise BadInput(
+                "networks: the model learned from networks of canonical scale or sign, to which others are brought by "
+                f"the weights stage; wanted a data set prepared as weights/{self.trained.config.weights}"
+            )
         leaders, place = np.unique(taken.leaders, return_inverse=True)
         leading, reference = taken.weights[torch.from_numpy(leaders)], self.trained.reference.cpu()
-        found = match_weights(self.layout, leading, reference, origin.alignment.seed, origin.alignment.max_sweeps)
+        found = order_units(self.layout, leading, reference, origin.alignment)
         return {name: order[torch.from_numpy(place)] for name, order in found.items()}
 
     def measure_lost(
@@ -155,3 +166,19 @@ class Hyperrep:
             self.trained.statistics.standardize(self.layout, one.to(self.trained.device)) for one in (weights, decoded)
         )
         return ((back - standard).square().sum(1) / standard.square().sum(1)).cpu().numpy()
+
+
+def order_units(
+    layout: Layout,
+    weights: Float[Tensor, "networks weights"],
+    reference: Float[Tensor, " weights"],
+    alignment: NoAlignment | WeightMatching | Sort,
+) -> Permutations:
+    """Find the order of units that a configuration means."""
+    match alignment:
+        case WeightMatching():
+            return match_weights(layout, weights, reference, alignment.seed, alignment.max_sweeps)
+        case Sort():
+            return sort_units(layout, weights, alignment.key)
+        case NoAlignment():
+            return keep_places(layout, len(weights), weights.device)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from weightspace.config import BadInput
 from weightspace.imports.folder import ENDINGS
+from weightspace.imports.layers import Shape, group_layers
 from weightspace.imports.state import clean_state, load_state, strip_prefixes
-from weightspace.imports.structure import Shape, find_structure, group_layers
+from weightspace.imports.structure import find_structure
 from weightspace.layout import Layout
 from weightspace.store import Checkpoints, read_checkpoints, read_part
 

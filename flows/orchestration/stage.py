@@ -22,6 +22,8 @@ from weightspace.config import BadInput, Config
 logger = logging.getLogger(__name__)
 Make = Callable[[str, Any, Path], None]
 BAD_INPUT_STATUS = 2
+EVERY_ENTRY = "."
+"""What some keys say in place of a name; other stages may still be at work on some of these."""
 DVC_STAGE = "DVC_STAGE"
 """Environment variable in which DVC names the stage that it runs."""
 
@@ -63,7 +65,8 @@ def drop_finished_work(root: Path, config: Config) -> None:
     """Remove what inputs kept: that DVC runs what depends on them means that it has them."""
     if DVC_STAGE in os.environ:
         for stage, _, name in list_references(config):
-            drop_work(root, stage, name)
+            if name != EVERY_ENTRY:
+                drop_work(root, stage, name)
 
 
 def read_name(stage: str, arguments: list[str]) -> str:

@@ -126,4 +126,5 @@ def test_processes_leave_one_whole_output(study):
     make_hyperrep("h", config, study)
     assert pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)["step"].tolist() == [2]
     assert read_record(study / "data/hyperrep/h").stage == "hyperrep"
-    assert list((study / "data/.work/hyperrep").iterdir()) == []
+    (scratch,) = (study / "data/.work/hyperrep/h").iterdir()
+    assert [path.name for path in scratch.iterdir()] == [FILE_NAME]

@@ -24,7 +24,8 @@ ORIGIN = WeightsConfig.model_validate(
         "epochs": {"kind": "range", "first": 0, "last": None, "every": 1},
         "filters": [],
         "max_abs_weight": None,
-        "split": {"train": 0.7, "val": 0.15, "test": 0.15, "seed": 0},
+        "canonical": {"scale": False, "orient": False},
+        "split": {"kind": "random", "train": 0.7, "val": 0.15, "test": 0.15, "seed": 0},
         "alignment": {"kind": "weight_matching", "reference": {"kind": "best"}, "seed": 0, "max_sweeps": 20},
         "standardization": {"kind": "robust"},
     }
@@ -99,6 +100,29 @@ def test_the_order_of_units_does_not_change_an_embedding(hyperrep):
     states = [LAYOUT.split(copy) for copy in copies]
     embeddings = hyperrep.embed(states)
     np.testing.assert_allclose(embeddings.tokens, embeddings.tokens[:1].repeat(8, 0), atol=1e-5)
+
+
+def know(hyperrep, **changes):
+    """Give the same hyper-representation, as if the networks it learned from had been prepared otherwise."""
+    origin = WeightsConfig.model_validate(ORIGIN.model_dump() | changes)
+    return replace(hyperrep, trained=replace(hyperrep.trained, origin=origin))
+
+
+def test_units_are_sorted_for_a_model_that_knows_sorted_networks(hyperrep):
+    sorting = know(hyperrep, alignment={"kind": "sort", "key": "both"})
+    copy = permute_weights(LAYOUT, WEIGHTS[:1], draw_permutations(LAYOUT, 1, torch.Generator().manual_seed(5)))
+    one, other, unsorted = (
+        model.embed([LAYOUT.split(weights[0])]).tokens
+        for model, weights in ((sorting, WEIGHTS), (sorting, copy), (hyperrep, WEIGHTS))
+    )
+    np.testing.assert_array_equal(one, other)
+    assert not np.allclose(one, unsorted, atol=1e-3)
+
+
+def test_a_model_of_scaled_networks_takes_prepared_ones_only(hyperrep):
+    scaling = know(hyperrep, canonical={"scale": True, "orient": False})
+    with pytest.raises(BadInput, match="networks: the model learned from networks of canonical scale or sign"):
+        scaling.embed([make_state(0)])
 
 
 def test_reconstruction_loses_what_the_table_says(hyperrep):

@@ -160,7 +160,7 @@ def make_batch(
     generator: torch.Generator,
 ) -> Batch:
     """Make both views of some networks of a pool, and cut one window, the same for all."""
-    tokenizer, window, weights = batching.tokenizer, batching.window, pool.weights[rows]
+    tokenizer, window, weights = batching.tokenizer, batching.window, pool.take(rows)
     layout = tokenizer.layout
     first = make_view(layout, weights, generator, permute=views.permute == "both", noise=0.0)
     second = make_view(layout, weights, generator, permute=views.permute != "none", noise=0.0)

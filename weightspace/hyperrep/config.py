@@ -225,8 +225,8 @@ class HyperrepConfig(Config):
     weights: str
     """Name of a weight data set of this study."""
     images: str
-    """Name of the image set of this study that the networks of the weight data set were trained on; `.` where the loss
-    runs no networks."""
+    """Name of the image set of this study that the networks of the weight data set were trained on; a loss on behaviour
+    runs them on it. `.` where none is at hand: DVC then looks at all image sets for a change."""
     tokens: TokensConfig
     window: Literal["whole"] | PositiveInt
     """Tokens the model sees at once while it learns; `whole` is the sequence of the layout it learns from."""
@@ -241,10 +241,10 @@ class HyperrepConfig(Config):
     def check_parts(self) -> "HyperrepConfig":
         """Refuse parts of networks where whole ones are needed, and a comparison of outputs without images."""
         runs = self.loss.behaviour.kind != "none"
-        if runs != (self.images != NO_IMAGES):
-            wanted = "the image set that the networks were trained on" if runs else "'.', as the loss runs no networks"
+        if runs and self.images == NO_IMAGES:
             raise ValueError(
-                f"images {self.images!r} with loss.behaviour {self.loss.behaviour.kind!r}; wanted {wanted}"
+                f"images {self.images!r} with loss.behaviour {self.loss.behaviour.kind!r}; wanted the image set that "
+                "the networks were trained on"
             )
         if runs and self.window != "whole":
             raise ValueError(f"window {self.window} with loss.behaviour; wanted 'whole', as a part cannot be run")

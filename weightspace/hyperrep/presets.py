@@ -192,16 +192,15 @@ def build_preset(name: PresetName, size: SizeName, weights: str, images: str = N
         images: the image set that the networks were trained on; `behavioural` alone has a use for it.
 
     Raises:
-        BadInput: no preset or size of that name, or images that it lacks or has no use for.
+        BadInput: no preset or size of that name, or images that it lacks.
     """
     sizes = ", ".join(get_args(SizeName))
     if name not in METHODS or size not in get_args(SizeName):
         raise BadInput(f"preset: got {name!r} of size {size!r}, wanted one of {', '.join(METHODS)}; {sizes}")
     method = METHODS[name]
     runs = method.loss["behaviour"] != NO_BEHAVIOUR
-    if runs != (images != NO_IMAGES):
-        wanted = "the image set of the zoo" if runs else f"{NO_IMAGES!r}, as it runs no networks"
-        raise BadInput(f"preset {name}: got images {images!r}, wanted {wanted}")
+    if runs and images == NO_IMAGES:
+        raise BadInput(f"preset {name}: got images {images!r}, wanted the image set of the zoo")
     scale = SCALES[method.family][size]
     said = {
         "weights": weights,
@@ -261,7 +260,4 @@ def say_training(method: Method, scale: Scale, size: SizeName) -> dict[str, Any]
         "compile": False,
         "processes": 1,
         "seed": 0,
-        "precision": "float32",
-        "compile": False,
-        "processes": 1,
     }

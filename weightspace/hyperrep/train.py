@@ -259,7 +259,7 @@ def train_hyperrep(
         raise BadInput(f"training: {term} was not finite at any of {len(run.progress.history)} validations; see lr")
     run.model.load_state_dict(run.progress.best)
     statistics = Statistics(data.statistics.mean.to(device), data.statistics.std.to(device))
-    origin = tell_origin(data.checkpoints.about)
+    origin = tell_origin(data.about)
     reference = data.reference.to(device)
     hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, reference, origin)
     return Trained(hyperrep, replace(hyperrep, model=untrained), pd.DataFrame(run.progress.history))

@@ -186,7 +186,6 @@ def test_networks_without_an_architecture_are_refused(images):
     [
         ({"images": "."}, r"images '\.' with loss.behaviour 'softmax'; wanted the image set"),
         ({"window": 9}, "window 9 with loss.behaviour; wanted 'whole'"),
-        ({"loss": {}}, "images 'i' with loss.behaviour 'none'; wanted '.'"),
         ({"training": {"keep_best": "reconstruction"}, **behave(weight=1.0)}, "'reconstruction'; wanted one of loss, "),
     ],
 )
