@@ -25,6 +25,7 @@ def runner(toy, monkeypatch):
         yield runner
 
 
+@pytest.mark.slow
 def test_study_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     STUDIES["toy"](tmp_path / "made")

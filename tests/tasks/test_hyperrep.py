@@ -121,6 +121,7 @@ def test_window_longer_than_the_model_leaves_no_output(study):
     assert not (study / "data/hyperrep/h").exists()
 
 
+@pytest.mark.slow
 def test_processes_leave_one_whole_output(study):
     config = make_config(training={"steps": 2, "validate_every": 2, "processes": 2})
     make_hyperrep("h", config, study)

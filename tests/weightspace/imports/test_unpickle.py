@@ -14,8 +14,8 @@ from weightspace.config import BadInput
 from weightspace.imports.state import read_state
 from weightspace.imports.unpickle import ALLOWED, load_restricted
 
-# What torch says of pickles that are no checkpoints.
-pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+# What torch says of pickles that are no checkpoints, or name storages of old.
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol", "ignore:TypedStorage is deprecated")
 STUBS = ("authors",)
 NAMES = [*ALLOWED, ("os", "system"), ("builtins", "eval"), ("authors.a", "B"), ("torch", "load"), ("torch._utils", "x")]
 OPCODES = st.sampled_from([op.code.encode("latin1") for op in pickletools.opcodes])
