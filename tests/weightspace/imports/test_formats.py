@@ -83,6 +83,33 @@ def test_prepared_set_comes_back_with_its_split(tmp_path, read, make_state, lega
     assert any("above 5" in note for note in report["notes"])
 
 
+def change_member(sets, make_state, pattern, spoil=False):
+    """Give a member of the test part other tensors."""
+    states = sets["testset"].data_in
+    for number in (2, 3):
+        states[number] = collections.OrderedDict(make_state(pattern, number)[0])
+        if spoil:
+            states[number]["module_list.0.bias"][0] = torch.nan
+
+
+def test_prepared_set_keeps_a_member_that_is_not_a_number(tmp_path, read, make_state):
+    write_prepared(tmp_path / "d.pt", make_state, spoil=lambda sets: change_member(sets, make_state, "cnn_s", True))
+    [report] = read(tmp_path, "prepared_pt", "d.pt")
+    table = pd.read_parquet(tmp_path / "zoo")
+    assert report["diverged_members"] == ["run5"]
+    assert table.loc[table["diverged"], "member"].tolist() == ["run5", "run5"]
+
+
+def test_prepared_set_of_two_architectures_is_refused_or_kept(tmp_path, read, make_state):
+    write_prepared(tmp_path / "d.pt", make_state, spoil=lambda sets: change_member(sets, make_state, "cnn_l"))
+    with pytest.raises(BadInput, match=r"run5 is cnn_l .*`mixed: keep`"):
+        read(tmp_path, "prepared_pt", "d.pt")
+    assert not (tmp_path / "zoo").exists()
+    read(tmp_path, "prepared_pt", "d.pt", mixed="keep")
+    lengths = pd.read_parquet(tmp_path / "zoo").groupby("member")["weights"].first().map(len)
+    assert lengths.to_dict() == {f"run{run}": 10853 if run == 5 else 2464 for run in range(6)}
+
+
 class Hostile:
     """Executes something when it is unpickled."""
 

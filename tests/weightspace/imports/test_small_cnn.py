@@ -118,3 +118,14 @@ def test_order_that_is_not_of_these_rows_is_refused(tmp_path, read, write_small_
     (tmp_path / "src/split.csv").write_text(lines)
     with pytest.raises(BadInput, match=r"split\.csv: "):
         read(tmp_path, "small_cnn_zoo", split_file="src/split.csv")
+
+
+def test_member_that_is_not_a_number_stays_marked(tmp_path, read, write_small_cnn):
+    matrix = write_small_cnn(tmp_path / "src")
+    matrix[4, 100] = np.nan  # run 1 at its second step
+    np.save(tmp_path / "src/weights.npy", matrix)
+    [report] = read(tmp_path, "small_cnn_zoo")
+    zoo = read_checkpoints(tmp_path / "zoo")
+    assert report["diverged_members"] == ["1"]
+    assert zoo.table.loc[zoo.table["diverged"], ["member", "epoch"]].to_numpy().tolist() == [["1", 1]]
+    assert np.isnan(zoo.weights).sum() == 1
