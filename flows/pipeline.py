@@ -12,6 +12,7 @@ if __name__ == "__main__":
 
 import contextlib
 import fcntl
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,12 +31,14 @@ from prefect.tasks import Task
 
 from flows.orchestration.graph import Busy, mend_after_kill, read_graph
 from flows.orchestration.nesting import describe_run
+from flows.orchestration.processes import check_signals
 from flows.orchestration.runner import StageFailed, StageRun, StageRunner
 from flows.orchestration.selection import add_needed, check_stages, select_stages
 from flows.orchestration.settings import find_checkout
 from flows.params import make_folders, read_study
 
 BUSY_PAUSE_S = 5
+LOOK_EVERY_S = 1.0
 BUSY_RETRIES = 12 * 3600 // BUSY_PAUSE_S
 NOT_RUN = "not run"
 FAILED = "failed"
@@ -122,8 +125,22 @@ def run_stages(runner: StageRunner, graph: Mapping[str, list[str]], forced: set[
         futures[name] = bring_up_to_date.submit(
             runner, name, name in forced, width, wait_for=before, return_state=False
         )
-    wait(list(futures.values()))
+    wait_for_all(list(futures.values()))
     return {name: read_outcome(future) for name, future in futures.items()}
+
+
+def wait_for_all(futures: list[PrefectFuture[StageRun]]) -> None:
+    """Wait until all have ended; never long without a look at the signals that came.
+
+    One that comes just before the main thread goes to sleep is not noticed until it wakes.
+    """
+    ended = threading.Semaphore(0)
+    for future in futures:
+        future.add_done_callback(lambda _: ended.release())
+    for _ in futures:
+        while not ended.acquire(timeout=LOOK_EVERY_S):
+            check_signals()
+    wait(futures)
 
 
 def read_outcome(future: PrefectFuture[StageRun]) -> Outcome:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from beartype import BeartypeConf, beartype
+from hypothesis import settings
 from jaxtyping import AbstractArray, install_import_hook
 
 # Before torch is loaded: tests run side by side on few cores.
@@ -25,4 +26,8 @@ def check_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+# The same examples each time; `pytest --hypothesis-profile=search` looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile("same")
 install_import_hook("weightspace", f"{__name__}.check_shapes")

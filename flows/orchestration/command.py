@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.orchestration.processes import exit_on_terminate
+from flows.orchestration.processes import exit_on_terminate, note_interrupt
 from flows.orchestration.selection import check_stages
 from flows.orchestration.server import start_server
 from flows.orchestration.settings import apply_settings
@@ -58,6 +58,7 @@ def check_folder(folder: Path) -> Path:
 def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int) -> int:
     """Run the flow, on a server of our own unless the user has one; returns the exit status."""
     exit_on_terminate()
+    note_interrupt()
     server = start_server()
     # Importing Prefect and DVC takes as long as the server does to start, so they do it side by side.
     from flows.orchestration.graph import mend_after_kill, read_graph

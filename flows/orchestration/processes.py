@@ -18,6 +18,8 @@ OnLine = Callable[[Source, str], None]
 PR_SET_PDEATHSIG = 1
 GRACE_S = 20.0
 """Time a process has to put things in order before it is killed."""
+reasons: list[BaseException] = []
+"""What signals that asked this process to end have raised."""
 
 
 def die_with_parent() -> None:
@@ -31,9 +33,33 @@ def exit_on_terminate() -> None:
 
     def leave(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_IGN)
-        sys.exit(128 + number)
+        reasons.append(SystemExit(128 + number))
+        raise reasons[-1]
 
     signal.signal(signal.SIGTERM, leave)
+
+
+def note_interrupt() -> None:
+    """Keep in mind that SIGINT came, besides raising `KeyboardInterrupt`."""
+
+    def interrupt(*_: object) -> None:
+        reasons.append(KeyboardInterrupt())
+        raise reasons[-1]
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def check_signals() -> None:
+    """Leave if a signal asked for it; call it where the main thread waits.
+
+    What a handler raises is lost if it happens to hit code that must not fail, such as a finaliser.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came.
+        SystemExit: SIGTERM came.
+    """
+    if reasons:
+        raise reasons[0]
 
 
 def child_environment(**extra: str) -> dict[str, str]:
