@@ -93,29 +93,26 @@ def run(study, *arguments):
     return result.stdout
 
 
-def share(study):
+def share(study, remote):
     """Push all, lose it here, and pull it; the data set is whole and as it was."""
     before = read_record(study.root / "data/weights/w")
-    run(study, "push")
+    run(study, "push", "--remote", remote)
     shutil.rmtree(study.root / ".dvc/cache")
     shutil.rmtree(study.root / "data")
-    run(study, "pull")
+    run(study, "pull", "--remote", remote)
     assert read_record(study.root / "data/weights/w") == before
     told = study.run("-m", "weightspace.cli", "info", "data/weights/w")
     for text in ("split      train 8, val 2, test 2 members", "aligned    weight_matching", "intact     yes"):
         assert text in told.stdout
 
 
-def test_data_set_comes_back_from_a_folder(study, tmp_path):
-    run(study, "remote", "add", "--default", "shelf", str(tmp_path / "shelf"))
-    share(study)
-
-
 @pytest.mark.server
-def test_data_set_comes_back_from_s3(study, bucket):
-    run(study, "remote", "add", "--default", "bucket", "s3://zoos/lab")
+def test_data_set_comes_back_from_a_folder_and_from_s3(study, bucket, tmp_path):
+    run(study, "remote", "add", "shelf", str(tmp_path / "shelf"))
+    run(study, "remote", "add", "bucket", "s3://zoos/lab")
     run(study, "remote", "modify", "bucket", "endpointurl", bucket)
-    share(study)
+    for remote in ("shelf", "bucket"):
+        share(study, remote)
     (study.root / "data/weights/w/part-00000.parquet").unlink()
-    run(study, "pull", "weights@w")
-    read_record(study.root / "data/weights/w")
+    run(study, "pull", "--remote", "bucket", "weights@w")
+    assert read_record(study.root / "data/weights/w").stage == "weights"

@@ -31,6 +31,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
         torch.testing.assert_close(together.hyperrep.model.state_dict()[name], value, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_a_process_finds_wrong_is_told(tmp_path):
     config = make_config(window=10000)
     with pytest.raises(BadInput, match=r"^window: got 10000 tokens"):
