@@ -7,6 +7,7 @@ holds it to the limit; elsewhere its memory is only measured. `GIGABYTES` in the
 
 import csv
 import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -16,10 +17,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flows.orchestration.processes import child_environment
+from flows.params import STAGES, load_yaml
 
 CHECKOUT = Path(__file__).parents[1]
 LIMIT_BYTES = 4 * 2**30
@@ -40,45 +43,14 @@ HEAD = [
 STEPS = 100
 SAMPLE_EVERY_S = 0.2
 GROUPS = Path("/sys/fs/cgroup/memory")
-PARAMS = f"""
-root: {CHECKOUT}
-images: {{}}
-imports:
-  big:
-    format: small_cnn_zoo
-    path: source
-    mixed: refuse
-    images: .
-    proof_members: 0
-zoo: {{}}
-weights:
-  big:
-    zoo: big
-    epochs: {{kind: range, first: 1, last: null, every: 1}}
-    filters: []
-    max_abs_weight: 100
-    split: {{kind: random, train: 0.7, val: 0.15, test: 0.15, seed: 0}}
-    alignment: {{kind: weight_matching, reference: {{kind: first}}, seed: 0, max_sweeps: 20}}
-    canonical: {{scale: false, orient: false}}
-    standardization: {{kind: robust}}
-hyperrep:
-  big:
-    weights: big
-    tokens: {{kind: sparse, d_token: 145}}
-    window: whole
-    model: {{d_model: 64, num_heads: 4, num_layers: 2, d_latent: 24, d_projection: 32, positions: learned,
-      linear_path: principal, token_scale: true}}
-    views: {{permute: true, noise: 0.0, erase: 0.0}}
-    loss: {{contrast_weight: 0.05, temperature: 0.1, normalization: tensor, balance: groups}}
-    training: {{epochs: {{kind: range, first: 0, last: null, every: 1}}, steps: {STEPS}, batch_size: 64, lr: 2.0e-3,
-      warmup: 0.2, weight_decay: 1.0e-3, clip: 1.0, validate_every: 50, validation_rows: 512, patience: 10, seed: 0}}
-    device: cpu
-embeddings: {{}}
-probes: {{}}
-samples: {{}}
-transfer: {{}}
-report: {{}}
-"""
+IMPORT = {
+    "format": "small_cnn_zoo",
+    "path": "source",
+    "mixed": "refuse",
+    "images": ".",
+    "proof_members": 0,
+    "split_file": None,
+}
 
 
 def measure() -> dict[str, float]:
@@ -86,7 +58,7 @@ def measure() -> dict[str, float]:
     figures = {"zoo_gb": GIGABYTES, "limit_gib": LIMIT_BYTES / 2**30}
     with tempfile.TemporaryDirectory(dir=CHECKOUT / "data") as folder, limit_memory(LIMIT_BYTES) as group:
         study = Path(folder)
-        (study / "params.yaml").write_text(PARAMS)
+        (study / "params.yaml").write_text(json.dumps(write_params()))
         write_zoo(study / "source", round(GIGABYTES * 1e9 / 4 / sum(map(np.prod, SHAPES)) / len(EPOCHS)))
         for stage, module in (("import", "zoo"), ("align", "weights"), ("train", "hyperrep")):
             figures |= run_stage(stage, module, study, group)
@@ -95,6 +67,18 @@ def measure() -> dict[str, float]:
     for name, value in figures.items():
         print(f"{name:24} {value:10.2f}")
     return figures
+
+
+def write_params() -> dict[str, Any]:
+    """Say the study: the quickstart's way to prepare and learn, a few steps of it, on the imported zoo."""
+    quickstart = load_yaml(CHECKOUT / "params.yaml")
+    weights, hyperrep = quickstart["weights"]["digits"], quickstart["hyperrep"]["digits"]
+    weights |= {"zoo": "big", "epochs": {"kind": "range", "first": 1, "last": None, "every": 1}}
+    weights["alignment"]["reference"] = {"kind": "first"}
+    hyperrep |= {"weights": "big", "images": ".", "tokens": {"kind": "sparse", "d_token": 145}}
+    hyperrep["training"]["steps"] = STEPS
+    made = {"imports": {"big": IMPORT}, "weights": {"big": weights}, "hyperrep": {"big": hyperrep}}
+    return {**{stage: {} for stage in STAGES}, **made, "root": str(CHECKOUT)}
 
 
 def write_zoo(folder: Path, members: int) -> None:
