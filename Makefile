@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run dvc test test-slow lint
+.PHONY: help run dvc test test-lab test-slow lint
 
 help:
 	@echo "make run    run the quickstart study through Prefect and say where the report is"
 	@echo "make dvc    run it through DVC alone"
-	@echo "make test   run the tests; make test-slow those that take long"
+	@echo "make test   run the tests; make test-lab those with workers and clusters, make test-slow those that take long"
 	@echo "make lint   check style, types and import contracts"
 
 run: .venv/installed
@@ -18,6 +18,9 @@ dvc: .venv/installed
 
 test: .venv/installed-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-lab: .venv/installed-dev
+	@$(BIN)/python -m pytest -m lab
 
 test-slow: .venv/installed-dev
 	@$(BIN)/python -m pytest -m slow
