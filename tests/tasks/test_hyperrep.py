@@ -47,7 +47,7 @@ def test_hyperrep_is_written_with_history_and_record(study):
     record = read_record(folder)
     assert record.stage == "hyperrep"
     assert record.inputs == {"weights/w": read_record(study / "data/weights/w").digest}
-    assert pd.read_csv(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
+    assert pd.read_parquet(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
     trained, untrained = (Hyperrep.load(folder, CPU, name) for name in (MODEL_NAME, UNTRAINED_NAME))
     assert trained.config == untrained.config == CONFIG
     assert not torch.equal(*(one.model.state_dict()["to_latent.weight"] for one in (trained, untrained)))
@@ -63,7 +63,7 @@ def test_images_are_an_input_where_networks_are_run(study):
     write_record(folder, "images", "i", NoConfig(), {})
     make_hyperrep("h", config, study)
     assert set(read_record(study / "data/hyperrep/h").inputs) == {"weights/w", "images/i"}
-    assert "val_behaviour" in pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)
+    assert "val_behaviour" in pd.read_parquet(study / "data/hyperrep/h" / HISTORY_NAME)
 
 
 def test_same_inputs_give_the_same_bytes(study):
@@ -125,7 +125,7 @@ def test_window_longer_than_the_model_leaves_no_output(study):
 def test_processes_leave_one_whole_output(study):
     config = make_config(training={"steps": 2, "validate_every": 2, "processes": 2})
     make_hyperrep("h", config, study)
-    assert pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)["step"].tolist() == [2]
+    assert pd.read_parquet(study / "data/hyperrep/h" / HISTORY_NAME)["step"].tolist() == [2]
     assert read_record(study / "data/hyperrep/h").stage == "hyperrep"
     (scratch,) = (study / "data/.work/hyperrep/h").iterdir()
     assert [path.name for path in scratch.iterdir()] == [FILE_NAME]

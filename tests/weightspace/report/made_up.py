@@ -100,7 +100,7 @@ def write_study(root: Path, plan: Plan) -> Path:
         lambda f: write_part(f / "part-00000.parquet", Checkpoints(layout, table, weights, about)),
         zoo="tiny",
     )
-    keep("hyperrep", "sane", lambda f: make_history(rng).to_csv(f / "history.csv", index=False), weights="tiny")
+    keep("hyperrep", "sane", lambda f: make_history(rng).to_parquet(f / "history.parquet"), weights="tiny")
     keep("embeddings", "sane", lambda f: write_embeddings(f, table, rng), weights="tiny", hyperrep="sane")
     keep("probes", "main", lambda f: write_probes(f, table, plan, rng), weights="tiny", embeddings="sane")
     keep(
