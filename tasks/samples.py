@@ -5,7 +5,7 @@ from pathlib import Path
 
 from weightspace.device import resolve_device
 from weightspace.embeddings.embeddings import read_embeddings
-from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.hyperrep.hyperrep import choose_hyperrep, load_hyperreps
 from weightspace.images.image_set import read_image_set
 from weightspace.record import read_record, replace_folder, write_record
 from weightspace.samples.config import SamplesConfig
@@ -26,8 +26,7 @@ def make_samples(name: str, config: SamplesConfig, root: Path) -> None:
     records = {stage: read_record(source) for stage, source in sources.items()}
     device = resolve_device(config.device)
     data = read_weight_data(sources["weights"])
-    hyperrep = Hyperrep.load(sources["hyperrep"], device)
-    hyperrep.check_layout(data.checkpoints.layout, f"weights/{config.weights}")
+    hyperrep = choose_hyperrep(load_hyperreps(sources["hyperrep"], device), data.layout, f"weights/{config.weights}")
     decode = partial(hyperrep.decode, halo=config.halo)
     image_set = read_image_set(sources["images"])
     tables = generate_samples(config, data, read_embeddings(sources["embeddings"]), decode, image_set, device)

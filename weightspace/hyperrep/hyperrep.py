@@ -209,6 +209,24 @@ class Hyperrep:
                 "with the same names and shapes"
             )
 
+    def check_origin(self, about: Mapping[str, Any], where: str) -> None:
+        """Refuse networks of another canonical form than the model learned from; one that is not known passes.
+
+        Raises:
+            BadInput: naming `where` they come from.
+        """
+        found = tell_origin(about)
+        if self.origin is None or found is None:
+            return
+        for key in ("canonical", "alignment"):
+            got, wanted = (getattr(one, key).model_dump_json() for one in (found, self.origin))
+            kinds = tuple(getattr(getattr(one, key), "kind", None) for one in (found, self.origin))
+            if got != wanted and (key == "canonical" or kinds[0] != kinds[1]):
+                raise BadInput(
+                    f"{where}: made with {key} {got}, wanted {wanted}, as in weights/{self.config.weights}, which the "
+                    "model learned from"
+                )
+
     def check_weights(self, weights: Float[Tensor, "networks numbers"]) -> None:
         """Refuse weights of another length, and weights that are not finite."""
         if weights.shape[1] != self.layout.num_weights:
