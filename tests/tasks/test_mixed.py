@@ -7,6 +7,7 @@ import torch
 
 from tasks.embeddings import make_embeddings
 from tasks.hyperrep import HISTORY_NAME, make_hyperrep
+from tasks.probes import make_probes
 from tasks.weights import make_weights
 from tests.weightspace.hyperrep.small_model import CPU, NoConfig, make_config
 from tests.weightspace.weights.made_up_zoo import ARCHITECTURE, EPOCHS, MEMBERS, MLP, configure, write_zoo
@@ -16,7 +17,11 @@ from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import read_embeddings, read_reconstruction
 from weightspace.embeddings.health import HEALTH_NAME
 from weightspace.hyperrep.hyperrep import LAST_NAME, load_hyperreps
+from weightspace.probes.config import ProbesConfig
 from weightspace.record import read_record, write_record
+from weightspace.report.hyperrep import estimate_zoo_errors, show_health
+from weightspace.report.metrics import gather_reconstruction
+from weightspace.report.read import read_entry
 from weightspace.store import list_layouts
 
 CONFIG = make_config(
@@ -35,6 +40,21 @@ EMBEDDINGS = EmbeddingsConfig(
     untrained_baseline=True,
     device="cpu",
 )
+
+
+def make_probes_config(**changes):
+    said = {
+        "weights": "w",
+        "embeddings": "e",
+        "first_epoch": 0,
+        "every_epochs": 1,
+        "ridge": {"scaling": "standard", "penalties": [1.0]},
+        "logistic": {"penalties": [1.0], "iterations": 20},
+        "boosted": {"targets": [], "iterations": 5, "learning_rate": 0.3, "leaves": 7, "widest": 50},
+        "resamples": 10,
+        "seed": 0,
+    }
+    return ProbesConfig.model_validate(said | changes)
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +129,30 @@ def test_the_api_embeds_a_data_set_of_both(study):
     np.testing.assert_allclose(found.summary, wanted.summary, atol=1e-5)
     assert found.tokens is None
     assert list(list_layouts(folder)) == found.table["layout"].unique().tolist()
+
+
+def test_probes_read_the_summaries_of_both(study):
+    config = make_probes_config(targets=["epoch"], features=["embedding", "epoch_only"])
+    make_probes("p", config, study)
+    scores = pd.read_parquet(study / "data/probes/p/scores.parquet")
+    assert set(scores["features"]) == {"embedding", "epoch_only"}
+    assert scores.loc[scores["split"] == "train", "num_checkpoints"].max() > MEMBERS * EPOCHS
+
+
+def test_probes_of_weights_are_refused(study):
+    config = make_probes_config(targets=["epoch"], features=["embedding", "weights", "embedding_tokens"])
+    with pytest.raises(BadInput, match="features: got weights, embedding_tokens, which networks of several layouts"):
+        make_probes("q", config, study)
+
+
+def test_the_report_shows_each_zoo_and_the_use_of_latents(study):
+    entry = read_entry(study / "data/embeddings/e", "embeddings")
+    assert {zoo for zoo, _ in estimate_zoo_errors(entry)} == {"a", "b"}
+    tree: dict = {}
+    gather_reconstruction(tree, entry)
+    assert set(tree["reconstruction"]["zoos"]) == {"a", "b"}
+    assert "effective_rank_unseen" in tree["latent"]["layouts"]["mlp"]
+    (part,) = show_health(entry)
+    assert [row[0].text for row in part.tables[0].rows] == [
+        f"{layout}, {side}" for layout in ("cnn_s", "mlp") for side in ("seen", "unseen")
+    ]

@@ -3,7 +3,6 @@
 What a step keeps for its gradients is counted, not timed, so that a machine finds the same number each time.
 """
 
-import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -59,14 +58,13 @@ def find_batch_size(
     """
     budget, most = tell_budget(device), min(part.pool.num_members for part in parts)
     longest = max(parts, key=lambda part: part.batching.window * part.batching.tokenizer.d_token)
-    size = config.training.processes
-    for larger in (size << power for power in itertools.count(1)):
-        share = larger // config.training.processes
-        rules = config.training.model_copy(update={"batch_size": share})
-        if larger > most or count_kept(model, draw_step([longest], rules, 0).to(device), criterion) > budget:
-            return size
-        size = larger
-    raise AssertionError("the members end first")
+    share = 1
+    while 2 * share * config.training.processes <= most:
+        rules = config.training.model_copy(update={"batch_size": 2 * share})
+        if count_kept(model, draw_step([longest], rules, 0).to(device), criterion) > budget:
+            break
+        share *= 2
+    return share * config.training.processes
 
 
 def tell_budget(device: torch.device) -> int:
