@@ -8,8 +8,10 @@ import torch
 from tasks.embeddings import make_embeddings
 from tasks.hyperrep import HISTORY_NAME, make_hyperrep
 from tasks.probes import make_probes
+from tasks.samples import make_samples
 from tasks.weights import make_weights
 from tests.weightspace.hyperrep.small_model import CPU, NoConfig, make_config
+from tests.weightspace.samples.small_study import make_samples_config
 from tests.weightspace.weights.made_up_zoo import ARCHITECTURE, EPOCHS, MEMBERS, MLP, configure, write_zoo
 from weightspace.api import Hyperrep as Api
 from weightspace.config import BadInput
@@ -132,7 +134,7 @@ def test_the_api_embeds_a_data_set_of_both(study):
 
 
 def test_probes_read_the_summaries_of_both(study):
-    config = make_probes_config(targets=["epoch"], features=["embedding", "epoch_only"])
+    config = make_probes_config(targets=["val_accuracy"], features=["embedding", "epoch_only"])
     make_probes("p", config, study)
     scores = pd.read_parquet(study / "data/probes/p/scores.parquet")
     assert set(scores["features"]) == {"embedding", "epoch_only"}
@@ -156,3 +158,12 @@ def test_the_report_shows_each_zoo_and_the_use_of_latents(study):
     assert [row[0].text for row in part.tables[0].rows] == [
         f"{layout}, {side}" for layout in ("cnn_s", "mlp") for side in ("seen", "unseen")
     ]
+
+
+def test_samples_of_both_at_once_are_refused(study):
+    config = make_samples_config().model_copy(update={"weights": "w", "hyperrep": "h", "embeddings": "e"})
+    images = study / "data/images" / config.images
+    images.mkdir(parents=True)
+    write_record(images, "images", config.images, NoConfig(), {})
+    with pytest.raises(BadInput, match="weights w: holds networks of several layouts, cnn_s, mlp; samples are made of"):
+        make_samples("s", config, study)

@@ -24,7 +24,8 @@ CUDA_SHARE = 0.4
 CPU_SHARE = 0.1
 """Of the machine's memory, and no more than `CPU_BYTES`."""
 CPU_BYTES = 2**28
-"""On a CPU larger steps do not go through more networks a second."""
+"""On a CPU larger steps do not go through more networks a second: the quickstart's model went through 78, 80, 81 and 79
+on one core in steps of 32, 64, 128 and 256, which keep 72, 143, 285 and 570 MiB."""
 
 
 def settle_batch_size(

@@ -125,14 +125,18 @@ def weigh_zoos(sampling: SamplingConfig, sizes: Mapping[str, int]) -> dict[str, 
 
 def draw_step(parts: Sequence[Part], rules: TrainingConfig, step: int) -> Batch:
     """Draw the batch of one training step, of one layout; it depends on the seed and the step alone."""
-    part = parts[0]
-    if len(parts) > 1:
-        shares = torch.tensor([one.share for one in parts])
-        part = parts[int(torch.multinomial(shares, 1, generator=seed_stream(rules.seed, STREAM_LAYOUT, step)))]
+    part = parts[choose_part([one.share for one in parts], rules.seed, step)]
     counts = None
     if len(part.shares) > 1 and rules.sampling.kind != "proportional":
         counts = share_networks(part.shares, rules.num_networks, seed_stream(rules.seed, STREAM_ZOO, step))
     return draw_batch(part.pool, part.batching, rules, step, counts)
+
+
+def choose_part(shares: Sequence[float], seed: int, step: int) -> int:
+    """Draw the number of the layout that the networks of a step have."""
+    if len(shares) == 1:
+        return 0
+    return int(torch.multinomial(torch.tensor(shares), 1, generator=seed_stream(seed, STREAM_LAYOUT, step)))
 
 
 def share_networks(shares: Mapping[str, float], num: int, generator: torch.Generator) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """Show a hyper-representation: how it learned, what it keeps of a network, and how networks lie in it."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
@@ -134,13 +136,15 @@ def show_reconstruction(embeddings: Entry) -> Part:
 def estimate_zoo_errors(embeddings: Entry) -> dict[tuple[str, str], Interval]:
     """Return the mean error of whole networks by zoo and split, drawn by member; nothing where there is one zoo."""
     reconstruction = embeddings.table("reconstruction")
-    if "zoo" not in reconstruction or reconstruction["zoo"].nunique() < 2:
+    if "zoo" not in reconstruction or len(words(reconstruction, "zoo")) < 2:
         return {}
     whole = pick(reconstruction, method="hyperrep", layer="all")
-    return {
-        (str(zoo), str(split)): estimate_mean(rows["error"], rows["member"])
-        for (zoo, split), rows in whole.groupby(["zoo", "split"])
+    found = {
+        (zoo, split): pick(whole, zoo=zoo, split=split)
+        for zoo in words(whole, "zoo")
+        for split in words(whole, "split")
     }
+    return {key: estimate_mean(rows["error"], rows["member"]) for key, rows in found.items() if len(rows)}
 
 
 def tabulate_zoos(embeddings: Entry) -> list[Table]:
@@ -156,20 +160,26 @@ def tabulate_zoos(embeddings: Entry) -> list[Table]:
     return [Table("Reconstruction error by zoo.", ["zoo", *SIDES.values()], rows, note)]
 
 
-def show_health(embeddings: Entry) -> list[Part]:
-    """Show how much of the latent space is used, where it was measured."""
+def list_health(embeddings: Entry) -> list[dict[str, Any]]:
+    """List what was measured of latents, of seen and of unseen members; nothing where it was not."""
     if "latent" not in embeddings.tables:
         return []
-    health = embeddings.table("latent")
-    health = health[health["split"].isin(SIDES)]
-    several = "layout" in health
+    rows = embeddings.table("latent").to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows if row["split"] in SIDES]
+
+
+def show_health(embeddings: Entry) -> list[Part]:
+    """Show how much of the latent space is used, where it was measured."""
+    health = list_health(embeddings)
+    if not health:
+        return []
     rows = [
         [
-            Cell(f"{row['layout']}, {SIDES[row['split']]}" if several else SIDES[row["split"]]),
+            Cell(", ".join([*filter(None, [row.get("layout")]), SIDES[row["split"]]])),
             Cell(f"{row['dimensions']:.0f}"),
             *(Cell(f"{100 * row[name] if name == 'idle' else row[name]:.3g}") for name in HEALTH),
         ]
-        for _, row in health.iterrows()
+        for row in health
     ]
     note = (
         "Dimensions: numbers of a latent. Participation ratio and effective rank count how many of their principal "

@@ -7,7 +7,14 @@ import numpy as np
 
 from weightspace.report.blocks import Interval
 from weightspace.report.contests import find_figure, find_measure, hold_contests, list_targets
-from weightspace.report.hyperrep import HEALTH, SIDES, estimate_errors, estimate_kept, estimate_zoo_errors
+from weightspace.report.hyperrep import (
+    HEALTH,
+    SIDES,
+    estimate_errors,
+    estimate_kept,
+    estimate_zoo_errors,
+    list_health,
+)
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.samples import list_starts
 from weightspace.report.statistics import estimate_mean
@@ -86,9 +93,9 @@ def gather_reconstruction(tree: Tree, entry: Entry) -> None:
 
 def gather_latent(tree: Tree, entry: Entry) -> None:
     """Gather `latent.<figure>_<seen|unseen>`, of several layouts below `latent.layouts.<layout>`."""
-    for _, row in entry.tables["latent"].iterrows() if "latent" in entry.tables else ():
+    for row in list_health(entry):
         folders = ("latent", "layouts", row["layout"]) if "layout" in row else ("latent",)
-        for figure in HEALTH if row["split"] in SIDES else ():
+        for figure in HEALTH:
             put(tree, (*folders, f"{figure}_{SIDES[row['split']]}"), float(row[figure]))
 
 

@@ -10,10 +10,10 @@ from tests.weightspace.hyperrep.small_model import CPU, behave, make_config, mak
 from tests.weightspace.hyperrep.two_layouts import build_mixed, make_both, make_mixed_config
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
-from weightspace.hyperrep.batches import Batch, seed_stream
+from weightspace.hyperrep.batches import seed_stream
 from weightspace.hyperrep.hyperrep import Hyperrep, choose_hyperrep, load_hyperreps, save_hyperreps
 from weightspace.hyperrep.kinds import PADDING
-from weightspace.hyperrep.mixture import STREAM_ZOO, draw_step, name_zoos, share_networks, weigh_zoos
+from weightspace.hyperrep.mixture import STREAM_ZOO, choose_part, draw_step, name_zoos, share_networks, weigh_zoos
 from weightspace.hyperrep.train import prepare_run, train_hyperrep
 
 UNIFORM = {"sampling": {"kind": "uniform"}}
@@ -41,8 +41,10 @@ def mark_zoos(data):
     return replace(data, checkpoints=replace(data.checkpoints, table=marked))
 
 
-def count_layouts(run, steps=200):
-    drawn = [int(draw_step(run.parts, run.config.training, step).layout) for step in range(steps)]
+def count_layouts(run, steps=400):
+    shares = [part.share for part in run.parts]
+    drawn = [choose_part(shares, run.config.training.seed, step) for step in range(steps)]
+    assert all(int(draw_step(run.parts, run.config.training, step).layout) == drawn[step] for step in range(8))
     return np.bincount(drawn, minlength=2) / steps
 
 
@@ -67,15 +69,12 @@ def test_a_zoo_of_weight_0_is_looked_at_only(both):
 
 def test_zoos_of_one_layout_are_drawn_network_by_network():
     run = prepare_run(mark_zoos(make_data()), make_config(**sample_by(p=1, q=3)), CPU)
-    drawn: list[Batch] = []
-    counts = np.zeros(2)
-    for step in range(60):
-        drawn.append(draw_step(run.parts, run.config.training, step))
-        seed = seed_stream(run.config.training.seed, STREAM_ZOO, step)
-        found = share_networks(run.parts[0].shares, run.config.training.num_networks, seed)
-        counts += found["p"], found["q"]
-    assert counts[1] / counts.sum() == pytest.approx(0.75, abs=0.06)
-    assert all(len(batch.activation) == run.config.training.num_networks for batch in drawn)
+    shares, rules = run.parts[0].shares, run.config.training
+    seeds = [seed_stream(rules.seed, STREAM_ZOO, step) for step in range(60)]
+    drawn = [share_networks(shares, rules.num_networks, seed) for seed in seeds]
+    assert np.mean([counts["q"] for counts in drawn]) / rules.num_networks == pytest.approx(0.75, abs=0.06)
+    assert len({counts["q"] for counts in drawn}) > 1
+    assert len(draw_step(run.parts, rules, 0).activation) == rules.num_networks
 
 
 def test_a_zoo_that_weighs_nothing_has_no_network_in_a_step_of_its_layout():
@@ -101,7 +100,7 @@ def test_names_of_zoos_tell_layouts_apart():
 
 
 def test_weights_of_other_zoos_are_refused(both):
-    with pytest.raises(BadInput, match="training.sampling.weights: got a, c, wanted one for each of a, b"):
+    with pytest.raises(BadInput, match=r"training.sampling.weights: got a, c, wanted one for each of a, b"):
         prepare_run(both, make_mixed_config(**sample_by(a=1, c=1)), CPU)
     with pytest.raises(ValueError, match="weights are all 0"):
         make_mixed_config(**sample_by(a=0, b=0))
@@ -216,5 +215,5 @@ def test_a_state_of_another_preprocessing_is_refused(both, tmp_path):
     train_hyperrep(both, config, tmp_path, CPU)
     statistics = replace(both["mlp"].statistics, std=2 * both["mlp"].statistics.std)
     other = both | {"mlp": replace(both["mlp"], statistics=statistics)}
-    with pytest.raises(BadInput, match="state.safetensors: is the state of a training with another configuration or"):
+    with pytest.raises(BadInput, match=r"state.safetensors: is the state of a training with another configuration or"):
         train_hyperrep(other, config, tmp_path, CPU)

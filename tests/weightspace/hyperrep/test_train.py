@@ -169,6 +169,8 @@ def test_the_model_kept_is_the_best_on_validation(data):
     run = prepare_run(data, config, CPU)
     run.model.load_state_dict(hyperrep.model.state_dict())
     assert float(validate(run)[1]) == pytest.approx(best)
+    run.model.load_state_dict(trained.last_model.state_dict())
+    assert float(validate(run)[1]) == pytest.approx(history["val_reconstruction"].iloc[-1])
 
 
 def test_behaviour_may_say_which_model_is_kept(data):
@@ -241,3 +243,9 @@ def test_a_model_that_validation_never_measured_is_refused(data, monkeypatch):
     monkeypatch.setattr(train_module, "weigh_terms", lambda run, zoos: torch.full((3,), torch.nan))
     with pytest.raises(BadInput, match="val_reconstruction was not finite at any of 4 validations"):
         train_hyperrep(data, make_config(), None, CPU)
+
+
+def test_an_empty_start_of_a_token_sends_back_numbers(data):
+    changes = {"linear_path": "principal"}  # latents of erased tokens are 0 before the first step
+    history = train_hyperrep(data, make_config(model=changes, training={"steps": 3}), None, CPU).history
+    assert np.isfinite(history["train_loss"]).all()

@@ -193,6 +193,10 @@ def write_embeddings(folder: Path, table: pd.DataFrame, rng: np.random.Generator
             error = level * rng.lognormal(0, 0.15, len(table))
             parts.append(table[["member", "epoch", "split"]].assign(method=method, layer=layer, error=error))
     pd.concat(parts).to_parquet(folder / "reconstruction.parquet")
+    figures = {"dimensions": 8.0, "participation": 3.5, "effective_rank": 4.25, "idle": 0.125, "collapse": 0.5}
+    pd.DataFrame([{"split": split, **figures} for split in ("train", "val", "test")]).to_parquet(
+        folder / "latent.parquet"
+    )
 
 
 def write_probes(folder: Path, table: pd.DataFrame, plan: Plan, rng: np.random.Generator) -> None:
