@@ -237,7 +237,7 @@ class Published:
 
     def load_batch(self) -> Tensor:
         """Make the views of a batch one network after the other."""
-        rows = self.random.sample(range(len(self.pool)), self.config.training.batch_size)
+        rows = self.random.sample(range(len(self.pool)), self.config.training.num_networks)
         pairs = [(self.make_view(self.pool[row]), self.make_view(self.pool[row])) for row in rows]
         return torch.cat([torch.stack([pair[i] for pair in pairs]) for i in range(2)])
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from weightspace.device import resolve_device
 from weightspace.embeddings.config import EmbeddingsConfig
-from weightspace.embeddings.embed import embed_checkpoints
+from weightspace.embeddings.embed import embed_layouts
 from weightspace.embeddings.embeddings import write_embeddings, write_reconstruction
-from weightspace.hyperrep.hyperrep import UNTRAINED_NAME, Hyperrep
+from weightspace.embeddings.health import measure_all_health, write_health
+from weightspace.hyperrep.hyperrep import UNTRAINED_NAME, load_hyperreps
 from weightspace.record import read_record, replace_folder, write_record
+from weightspace.store import list_layouts
 from weightspace.weights.weight_data import read_weight_data
 
 
@@ -20,10 +22,13 @@ def make_embeddings(name: str, config: EmbeddingsConfig, root: Path) -> None:
     sources = {stage: root / "data" / stage / getattr(config, stage) for stage in ("weights", "hyperrep")}
     records = {stage: read_record(source) for stage, source in sources.items()}
     device = resolve_device(config.device)
-    hyperrep = Hyperrep.load(sources["hyperrep"], device)
-    untrained = Hyperrep.load(sources["hyperrep"], device, UNTRAINED_NAME) if config.untrained_baseline else None
-    embeddings, errors = embed_checkpoints(read_weight_data(sources["weights"]), hyperrep, untrained, config)
+    hyperreps = load_hyperreps(sources["hyperrep"], device)
+    untrained = load_hyperreps(sources["hyperrep"], device, UNTRAINED_NAME) if config.untrained_baseline else None
+    weights = sources["weights"]
+    data = {layout: read_weight_data(weights, layout) for layout in list_layouts(weights)}
+    embeddings, errors = embed_layouts(data, hyperreps, untrained, config)
     with replace_folder(root / "data" / "embeddings" / name) as folder:
         write_embeddings(folder, embeddings)
         write_reconstruction(folder, errors)
+        write_health(folder, measure_all_health(embeddings))
         write_record(folder, "embeddings", name, config, records, device.type)

@@ -8,14 +8,15 @@ import torch
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.hyperrep.config import HyperrepConfig
-from weightspace.hyperrep.hyperrep import UNTRAINED_NAME
+from weightspace.hyperrep.hyperrep import LAST_NAME, UNTRAINED_NAME, save_hyperreps, write_tensors
 from weightspace.hyperrep.ranks import ALONE, Ranks, train_in_processes
 from weightspace.hyperrep.train import Trained, train_hyperrep
 from weightspace.images.image_set import read_image_set
 from weightspace.record import read_record, replace_folder, write_record
+from weightspace.store import list_layouts
 from weightspace.weights.weight_table import open_weight_data
 
-HISTORY_NAME = "history.csv"
+HISTORY_NAME = "history.parquet"
 
 
 def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
@@ -35,10 +36,11 @@ def make_hyperrep(name: str, config: HyperrepConfig, root: Path) -> None:
         train_in_processes(partial(train_rank, sources, config, scratch), config.training.processes, device, scratch)
     trained = train_rank(sources, config, scratch, device, ALONE)  # has nothing left to do where processes have learned
     with replace_folder(root / "data" / "hyperrep" / name) as folder:
-        trained.hyperrep.save(folder)
-        trained.untrained.save_model(folder / UNTRAINED_NAME)
-        trained.history.to_csv(folder / HISTORY_NAME, index=False)
-        write_record(folder, "hyperrep", name, config, records, device.type)
+        save_hyperreps(folder, trained.hyperreps)
+        write_tensors(folder / UNTRAINED_NAME, trained.untrained_model.state_dict())
+        write_tensors(folder / LAST_NAME, trained.last_model.state_dict())
+        trained.history.to_parquet(folder / HISTORY_NAME, index=False)
+        write_record(folder, "hyperrep", name, trained.config, records, device.type)
 
 
 def train_rank(
@@ -46,4 +48,6 @@ def train_rank(
 ) -> Trained:
     """Read the inputs and train, in one of several processes or alone."""
     images = read_image_set(sources["images"]) if "images" in sources else None
-    return train_hyperrep(open_weight_data(sources["weights"]), config, scratch, device, images, ranks)
+    weights = sources["weights"]
+    data = {layout: open_weight_data(weights, layout) for layout in list_layouts(weights)}
+    return train_hyperrep(data, config, scratch, device, images, ranks)

@@ -1,7 +1,7 @@
 """`weightspace embed`: what a hyper-representation says of networks in files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,13 @@ def embed_command(
     hyperrep: Annotated[Path, typer.Option(help="Folder of the hyper-representation, such as data/hyperrep/NAME.")],
     out: Annotated[Path | None, typer.Option(help="Parquet file for member, lost and summary.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
+    summary: Annotated[
+        Literal["features", "latents", "pooled"],
+        typer.Option(help="What sums a network up; networks of several architectures need pooled."),
+    ] = "features",
+    activation: Annotated[
+        str | None, typer.Option(help="Of the networks, where their canonical form depends on it: relu, tanh, ...")
+    ] = None,
 ) -> None:
     """Embed networks: print a table, or write it with --out."""
     if out is not None and (out.suffix != ".parquet" or not out.parent.is_dir()):
@@ -27,7 +34,8 @@ def embed_command(
     # Late, so that help comes at once.
     from weightspace.api import Hyperrep
 
-    embeddings = Hyperrep.load(hyperrep, device).embed(networks[0] if len(networks) == 1 else networks)
+    given = networks[0] if len(networks) == 1 else networks
+    embeddings = Hyperrep.load(hyperrep, device).embed(given, summary=summary, activation=activation)
     if out is None:
         show_embeddings(embeddings)
     else:

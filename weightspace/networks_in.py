@@ -18,7 +18,7 @@ from weightspace.imports.layers import Shape, group_layers
 from weightspace.imports.state import clean_state, load_state, strip_prefixes
 from weightspace.imports.structure import find_structure
 from weightspace.layout import Layout
-from weightspace.store import Checkpoints, read_checkpoints, read_part
+from weightspace.store import Checkpoints, list_layouts, read_checkpoints, read_part
 
 Network = Mapping[str, Tensor] | nn.Module | str | Path
 Networks = Network | Sequence[Network]
@@ -46,8 +46,12 @@ class Form:
 class TakenNetworks:
     """Networks as weight vectors of one layout."""
 
+    name: str
+    """Of the layout."""
     layout: Layout
     weights: Float32[Tensor, "networks weights"]
+    places: Int64[np.ndarray, " networks"]
+    """Of each among all networks that came, of any layout."""
     table: pd.DataFrame
     """One row a network: `member`, and of a data set all its columns."""
     leaders: Int64[np.ndarray, " networks"]
@@ -71,28 +75,32 @@ class TakenNetworks:
         return Checkpoints(self.layout, table, weights.float().cpu().numpy(), dict(self.about))
 
 
-def take_networks(networks: Networks, layout: Layout) -> TakenNetworks:
+def take_networks(networks: Networks, layouts: Mapping[str, Layout]) -> list[TakenNetworks]:
     """Lay networks end to end, tensors found by their names or by their shapes in the order of the network.
 
     Checkpoints of a data set that are marked as diverged are left out.
 
+    Returns:
+        Those of each layout, of the layouts that there are any of.
+
     Raises:
-        BadInput: one cannot be read, does not fit the layout, or has weights that are not finite.
+        BadInput: one cannot be read, fits no layout, or has weights that are not finite.
     """
     if isinstance(networks, str | Path) and is_data_set(Path(networks)):
-        return take_data_set(Path(networks), layout)
-    forms: list[Form] = []
-    members: list[str] = []
-    vectors: list[Tensor] = []
-    for member, state in list_states(networks):
-        form, vector = take_state(member, state, layout)
-        forms.append(form)
-        members.append(member)
-        vectors.append(vector)
-    if not forms:
+        return take_data_set(Path(networks), layouts)
+    found: dict[str, list[tuple[int, str, Form, Float32[Tensor, " weights"]]]] = {}
+    for number, (member, state) in enumerate(list_states(networks)):
+        name, form, vector = take_state(member, state, layouts)
+        found.setdefault(name, []).append((number, member, form, vector))
+    if not found:
         raise BadInput("networks: got none, wanted at least one")
-    table = pd.DataFrame({"member": members})
-    return TakenNetworks(layout, torch.stack(vectors), table, np.arange(len(forms)), tuple(forms), {})
+    taken: list[TakenNetworks] = []
+    for name, some in found.items():
+        numbers, members, forms, vectors = zip(*some, strict=True)
+        table, places = pd.DataFrame({"member": members}), np.array(numbers)
+        leaders = np.arange(len(some))
+        taken.append(TakenNetworks(name, layouts[name], torch.stack(vectors), places, table, leaders, forms, {}))
+    return taken
 
 
 def is_data_set(path: Path) -> bool:
@@ -100,12 +108,30 @@ def is_data_set(path: Path) -> bool:
     return path.suffix == ".parquet" or (path.is_dir() and any(path.glob("part-*.parquet")))
 
 
-def take_data_set(path: Path, layout: Layout) -> TakenNetworks:
+def take_data_set(path: Path, layouts: Mapping[str, Layout]) -> list[TakenNetworks]:
     """Take the checkpoints of a zoo, a weight data set or one Parquet file of them."""
-    checkpoints = read_checkpoints(path) if path.is_dir() else read_part(path)
-    shapes, wanted = ([place.shape for place in one.places] for one in (checkpoints.layout, layout))
-    if shapes != wanted:
-        raise BadInput(describe_misfit(str(path), {p.name: p.shape for p in checkpoints.layout.places}, layout))
+    if not path.is_dir():
+        parts = [read_part(path)]
+    else:
+        parts = [read_checkpoints(path, layout=name) for name in list_layouts(path)]
+    taken: list[TakenNetworks] = []
+    first = 0
+    for part in parts:
+        taken.append(take_checkpoints(path, part, layouts, first))
+        first += len(taken[-1].table)
+    return taken
+
+
+def take_checkpoints(path: Path, checkpoints: Checkpoints, layouts: Mapping[str, Layout], first: int) -> TakenNetworks:
+    """Take the checkpoints of one layout of a data set.
+
+    Args:
+        first: networks that came before.
+    """
+    shapes = [place.shape for place in checkpoints.layout.places]
+    fitting = [name for name, one in layouts.items() if [place.shape for place in one.places] == shapes]
+    if not fitting:
+        raise BadInput(describe_misfit(str(path), {p.name: p.shape for p in checkpoints.layout.places}, layouts))
     if "diverged" in checkpoints.table:
         checkpoints = checkpoints.select(~checkpoints.table["diverged"].to_numpy(bool))
     if not len(checkpoints.table):
@@ -116,7 +142,8 @@ def take_data_set(path: Path, layout: Layout) -> TakenNetworks:
         member = checkpoints.table["member"].iloc[bad[0]]
         raise BadInput(f"{path}: {len(bad)} checkpoints have weights that are not finite, {member} the first of them")
     table, about = checkpoints.table, checkpoints.about
-    return TakenNetworks(checkpoints.layout, weights, table, find_leaders(table), None, about)
+    places, leaders = first + np.arange(len(table)), find_leaders(table)
+    return TakenNetworks(fitting[0], checkpoints.layout, weights, places, table, leaders, None, about)
 
 
 def find_leaders(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
@@ -168,20 +195,42 @@ def read_bytes(path: Path) -> bytes:
         raise BadInput(f"{path}: cannot be read ({error.strerror}), wanted a network") from error
 
 
-def take_state(where: str, state: Mapping[str, Tensor], layout: Layout) -> tuple[Form, Float32[Tensor, " weights"]]:
-    """Find the tensors of a layout in a state dict, and lay them end to end.
+def take_state(
+    where: str, state: Mapping[str, Tensor], layouts: Mapping[str, Layout]
+) -> tuple[str, Form, Float32[Tensor, " weights"]]:
+    """Find the tensors of a layout in a state dict, and lay them end to end; say which layout it is.
 
     Raises:
-        BadInput: they do not fit, or are not finite.
+        BadInput: they fit none, or are not finite.
     """
     clean = clean_state(where, state, Counter())
-    names = find_names(where, {name: tuple(tensor.shape) or (1,) for name, tensor in clean.items()}, layout)
+    shapes = {name: tuple(tensor.shape) or (1,) for name, tensor in clean.items()}
+    layout, names = choose_layout(where, shapes, layouts)
     for name in names:
         if not clean[name].isfinite().all():
             raise BadInput(f"{where}: {name} has numbers that are not finite, wanted a network that has not diverged")
     vector = torch.cat([clean[name].cpu().reshape(-1) for name in names])
     own = {strip_prefixes(name): name for name in state}
-    return Form(state, tuple(own[name] for name in names)), vector
+    return layout, Form(state, tuple(own[name] for name in names)), vector
+
+
+def choose_layout(
+    where: str, shapes: Mapping[str, Shape], layouts: Mapping[str, Layout]
+) -> tuple[str, tuple[str, ...]]:
+    """Find the layout that tensors fit, and which tensor is which.
+
+    Raises:
+        BadInput: they fit none.
+    """
+    if len(layouts) == 1:
+        ((name, layout),) = layouts.items()
+        return name, find_names(where, shapes, layout)
+    for name, layout in layouts.items():
+        try:
+            return name, find_names(where, shapes, layout)
+        except BadInput:
+            continue
+    raise BadInput(describe_misfit(where, shapes, layouts))
 
 
 def find_names(where: str, shapes: Mapping[str, Shape], layout: Layout) -> tuple[str, ...]:
@@ -206,13 +255,17 @@ def find_names(where: str, shapes: Mapping[str, Shape], layout: Layout) -> tuple
     found = {layer.shapes: layer.names for layer in group_layers(shapes)}
     if set(found) == set(layers) and len(set(layers)) == len(layers) and len(shapes) == len(wanted):
         return tuple(name for layer in layers for name in found[layer])
-    raise BadInput(describe_misfit(where, shapes, layout))
+    raise BadInput(describe_misfit(where, shapes, {"": layout}))
 
 
-def describe_misfit(where: str, shapes: Mapping[str, Shape], layout: Layout) -> str:
+def describe_misfit(where: str, shapes: Mapping[str, Shape], layouts: Mapping[str, Layout]) -> str:
     """Say in one line which tensors came and which would fit."""
-    wanted = {place.name: place.shape for place in layout.places}
-    return f"{where}: does not fit; got {show_tensors(shapes)}; wanted {show_tensors(wanted)}"
+    wanted = {name: show_tensors({place.name: place.shape for place in one.places}) for name, one in layouts.items()}
+    if len(wanted) == 1:
+        (shown,) = wanted.values()
+    else:
+        shown = "one of " + "; ".join(f"{name}: {tensors}" for name, tensors in wanted.items())
+    return f"{where}: does not fit; got {show_tensors(shapes)}; wanted {shown}"
 
 
 def show_tensors(shapes: Mapping[str, Shape]) -> str:

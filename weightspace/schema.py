@@ -11,6 +11,7 @@ from weightspace.config import BadInput
 
 WEIGHTS = "weights"
 LAYOUT = "layout"
+ZOO = "zoo"
 SIDES = ("train", "val", "test")
 """Values of the column `split`."""
 
@@ -57,7 +58,7 @@ FACTORS = {
     "train_fraction": NUMBER,
 }
 """What varies between members."""
-PLACING = {"split": TEXT, "zoo": TEXT, LAYOUT: TEXT}
+PLACING = {"split": TEXT, ZOO: TEXT, LAYOUT: TEXT}
 """Side of the split, zoo that a member is of where there are several, layout of the row where there are several."""
 COLUMNS = REQUIRED | PROPERTIES | FACTORS | PLACING
 """Columns that mean the same wherever they are; a zoo may have others besides, of any flat type."""

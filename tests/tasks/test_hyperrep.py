@@ -7,7 +7,7 @@ from tests.weightspace.hyperrep.small_model import CPU, NoConfig, behave, make_c
 from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
-from weightspace.hyperrep.hyperrep import MODEL_NAME, UNTRAINED_NAME, Hyperrep
+from weightspace.hyperrep.hyperrep import LAST_NAME, MODEL_NAME, UNTRAINED_NAME, Hyperrep
 from weightspace.hyperrep.state import FILE_NAME
 from weightspace.images.image_set import write_image_set
 from weightspace.record import RECORD_NAME, read_record, write_record
@@ -47,9 +47,10 @@ def test_hyperrep_is_written_with_history_and_record(study):
     record = read_record(folder)
     assert record.stage == "hyperrep"
     assert record.inputs == {"weights/w": read_record(study / "data/weights/w").digest}
-    assert pd.read_csv(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
-    trained, untrained = (Hyperrep.load(folder, CPU, name) for name in (MODEL_NAME, UNTRAINED_NAME))
-    assert trained.config == untrained.config == CONFIG
+    assert pd.read_parquet(folder / HISTORY_NAME)["step"].tolist() == [2, 4, 6]
+    names = (MODEL_NAME, UNTRAINED_NAME, LAST_NAME)
+    trained, untrained, last = (Hyperrep.load(folder, CPU, name) for name in names)
+    assert trained.config == untrained.config == last.config == CONFIG
     assert not torch.equal(*(one.model.state_dict()["to_latent.weight"] for one in (trained, untrained)))
 
 
@@ -63,7 +64,7 @@ def test_images_are_an_input_where_networks_are_run(study):
     write_record(folder, "images", "i", NoConfig(), {})
     make_hyperrep("h", config, study)
     assert set(read_record(study / "data/hyperrep/h").inputs) == {"weights/w", "images/i"}
-    assert "val_behaviour" in pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)
+    assert "val_behaviour" in pd.read_parquet(study / "data/hyperrep/h" / HISTORY_NAME)
 
 
 def test_same_inputs_give_the_same_bytes(study):
@@ -125,7 +126,16 @@ def test_window_longer_than_the_model_leaves_no_output(study):
 def test_processes_leave_one_whole_output(study):
     config = make_config(training={"steps": 2, "validate_every": 2, "processes": 2})
     make_hyperrep("h", config, study)
-    assert pd.read_csv(study / "data/hyperrep/h" / HISTORY_NAME)["step"].tolist() == [2]
+    assert pd.read_parquet(study / "data/hyperrep/h" / HISTORY_NAME)["step"].tolist() == [2]
     assert read_record(study / "data/hyperrep/h").stage == "hyperrep"
     (scratch,) = (study / "data/.work/hyperrep/h").iterdir()
     assert [path.name for path in scratch.iterdir()] == [FILE_NAME]
+
+
+def test_a_batch_size_that_was_found_is_in_config_and_record(study):
+    config = make_config(training={"steps": 2, "validate_every": 2, "batch_size": "auto"})
+    make_hyperrep("h", config, study)
+    folder = study / "data/hyperrep/h"
+    found = Hyperrep.load(folder, CPU).config.training.batch_size
+    assert found in (1, 2, 4, 8)
+    assert read_record(folder).config["training"]["batch_size"] == found

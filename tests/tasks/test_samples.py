@@ -12,7 +12,7 @@ from weightspace.samples.sample_store import read_samples
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     write_inputs(tmp_path)
-    monkeypatch.setattr(tasks_samples.Hyperrep, "load", lambda folder, device: SmallHyperrep())
+    monkeypatch.setattr(tasks_samples, "load_hyperreps", lambda folder, device: {"only": SmallHyperrep()})
     return tmp_path
 
 

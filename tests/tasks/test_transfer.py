@@ -32,7 +32,7 @@ CONFIG = TransferConfig(
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     write_inputs(tmp_path)
-    monkeypatch.setattr(tasks_samples.Hyperrep, "load", lambda folder, device: SmallHyperrep())
+    monkeypatch.setattr(tasks_samples, "load_hyperreps", lambda folder, device: {"only": SmallHyperrep()})
     make_samples("s", make_samples_config(), tmp_path)
     return tmp_path
 

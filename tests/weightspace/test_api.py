@@ -4,16 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.weightspace.hyperrep.small_model import NoConfig, build_untrained, make_config, make_data
+from tests.weightspace.hyperrep.two_layouts import build_mixed, make_short
+from tests.weightspace.samples.small_study import ARCHITECTURE
 from weightspace.api import Hyperrep
 from weightspace.config import BadInput
 from weightspace.hyperrep.hyperrep import MODEL_NAME, PREPROCESSING_NAME
 from weightspace.record import write_record
 from weightspace.store import Checkpoints
 from weightspace.weights.align import match_weights
+from weightspace.weights.canonical import list_orientable, weigh_units
 from weightspace.weights.config import WeightsConfig
 from weightspace.weights.permute import draw_permutations, permute_weights
 from weightspace.weights.weight_data import write_weight_data
@@ -45,6 +48,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def hyperrep(folder):
     return Hyperrep.load(folder, "cpu")
+
+
+def only(hyperrep):
+    (model,) = hyperrep.models.values()
+    return model
 
 
 def make_state(row):
@@ -105,7 +113,8 @@ def test_the_order_of_units_does_not_change_an_embedding(hyperrep):
 def know(hyperrep, **changes):
     """Give the same hyper-representation, as if the networks it learned from had been prepared otherwise."""
     origin = WeightsConfig.model_validate(ORIGIN.model_dump() | changes)
-    return replace(hyperrep, trained=replace(hyperrep.trained, origin=origin))
+    ((name, model),) = hyperrep.models.items()
+    return Hyperrep({name: replace(model, origin=origin)})
 
 
 def test_units_are_sorted_for_a_model_that_knows_sorted_networks(hyperrep):
@@ -119,10 +128,47 @@ def test_units_are_sorted_for_a_model_that_knows_sorted_networks(hyperrep):
     assert not np.allclose(one, unsorted, atol=1e-3)
 
 
-def test_a_model_of_scaled_networks_takes_prepared_ones_only(hyperrep):
-    scaling = know(hyperrep, canonical={"scale": True, "orient": False})
-    with pytest.raises(BadInput, match="networks: the model learned from networks of canonical scale or sign"):
-        scaling.embed([make_state(0)])
+def know_scaled(hyperrep, *activations):
+    """The same, as if it had learned from networks of canonical scale and sign."""
+    form = {"scale": True, "orient": True}
+    scaled = know(hyperrep, canonical=form, alignment={"kind": "sort", "key": "both"})
+    told = {"architecture": ARCHITECTURE.model_dump(mode="json"), "activations": activations}
+    return Hyperrep({name: replace(model, **told) for name, model in scaled.models.items()})
+
+
+def rescale(weights, activation):
+    """A copy whose units have other scales or signs and another order, and which does the same."""
+    copy = weights.clone()
+    for name, size in LAYOUT.permutation_sizes.items():
+        if activation == "tanh" and name not in list_orientable(ARCHITECTURE):
+            continue
+        factors = torch.tensor([0.5, -2.0, 3.0, 0.1])[:size].expand(len(copy), size)
+        weigh_units(LAYOUT, copy, name, factors.abs() if activation == "relu" else factors.sign())
+    return reorder(copy)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_scale_and_sign_of_units_do_not_change_what_a_model_of_canonical_networks_says(hyperrep, activation):
+    scaling, copies = know_scaled(hyperrep, activation), rescale(WEIGHTS[:3], activation)
+    found, again = (scaling.embed([LAYOUT.split(one) for one in some]).tokens for some in (WEIGHTS[:3], copies))
+    np.testing.assert_allclose(again, found, atol=1e-4)
+    assert not np.allclose(hyperrep.embed([LAYOUT.split(one) for one in copies]).tokens, found, atol=1e-2)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_reconstructions_have_the_scales_and_signs_that_networks_came_with(hyperrep, activation):
+    scaling, copy = know_scaled(hyperrep, activation), rescale(WEIGHTS[:1], activation)
+    plain, other = (LAYOUT.join(scaling.reconstruct([LAYOUT.split(one)])[0]) for one in (WEIGHTS[0], copy[0]))
+    torch.testing.assert_close(rescale(plain.unsqueeze(0), activation)[0], other, atol=1e-4, rtol=1e-4)
+
+
+def test_an_activation_that_is_needed_and_not_told_is_asked_for(hyperrep):
+    scaling = know_scaled(hyperrep, "relu", "tanh")
+    for given, got in ((None, "none"), ("gelu", "'gelu'")):
+        with pytest.raises(BadInput, match=f"activation: got {got}, wanted relu, tanh; the model learned from"):
+            scaling.embed([make_state(0)], activation=given)
+    one = know_scaled(hyperrep, "relu").embed([make_state(0)])
+    np.testing.assert_array_equal(scaling.embed([make_state(0)], activation="relu").tokens, one.tokens)
 
 
 def test_reconstruction_loses_what_the_table_says(hyperrep):
@@ -157,15 +203,15 @@ def test_a_module_loads_its_reconstruction(hyperrep):
 def test_the_data_set_it_learned_from_is_canonical_already(hyperrep, tmp_path):
     moved = reorder(WEIGHTS)
     folder = write_data_set(tmp_path / "w", moved, {"weights": ORIGIN.model_dump(mode="json")})
-    latents, _ = hyperrep.trained.embed(moved)
+    latents, _ = only(hyperrep).embed(moved)
     np.testing.assert_allclose(hyperrep.embed(folder).tokens, latents.numpy(), atol=1e-6)
 
 
 def test_checkpoints_of_a_data_set_are_aligned_as_their_members_last_one(hyperrep, tmp_path):
     epochs = DATA.checkpoints.table["epoch"].nunique()
-    last = match_weights(LAYOUT, WEIGHTS[epochs - 1 :: epochs], hyperrep.trained.reference, seed=0, max_sweeps=20)
+    last = match_weights(LAYOUT, WEIGHTS[epochs - 1 :: epochs], only(hyperrep).reference, seed=0, max_sweeps=20)
     orders = {name: order.repeat_interleave(epochs, 0) for name, order in last.items()}
-    latents, _ = hyperrep.trained.embed(permute_weights(LAYOUT, WEIGHTS, orders))
+    latents, _ = only(hyperrep).embed(permute_weights(LAYOUT, WEIGHTS, orders))
     embeddings = hyperrep.embed(write_data_set(tmp_path / "w", WEIGHTS, {}))
     assert list(embeddings.table.columns[:2]) == ["member", "epoch"]
     np.testing.assert_allclose(embeddings.tokens, latents.numpy(), atol=1e-6)
@@ -294,4 +340,62 @@ def test_parameters_of_another_model_are_refused(folder, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     build_untrained(make_config(window="whole", model={"d_latent": 5})).save_model(tmp_path / MODEL_NAME)
     with pytest.raises(BadInput, match=f"{MODEL_NAME}: its parameters are not those of the model"):
+        Hyperrep.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return Hyperrep(build_mixed())
+
+
+def list_both():
+    """A state dict of each of two architectures, in turn."""
+    short = make_short()
+    states = [short.layout.split(torch.from_numpy(row)) for row in short.checkpoints.weights[:2]]
+    return [make_state(0), states[0], make_state(1), states[1]]
+
+
+def test_networks_go_by_the_layout_they_fit(mixed):
+    states = list_both()
+    together = mixed.embed(states, summary="pooled")
+    assert together.table["layout"].tolist() == ["cnn", "mlp", "cnn", "mlp"]
+    assert together.table["member"].tolist() == [f"network {number}" for number in range(4)]
+    assert together.tokens is None
+    for row, state in enumerate(states):
+        alone = mixed.embed(state, summary="pooled")
+        assert alone.tokens is not None
+        np.testing.assert_allclose(together.summary[row], alone.summary[0], atol=1e-5)
+
+
+def test_networks_of_several_layouts_come_back_in_their_order(mixed):
+    states = list_both()
+    found = mixed.reconstruct(states)
+    for state, back in zip(states, found, strict=True):
+        (alone,) = mixed.reconstruct(state)
+        assert {name: tensor.shape for name, tensor in back.items()} == {n: t.shape for n, t in state.items()}
+        assert all(torch.allclose(back[name], tensor, atol=1e-5) for name, tensor in alone.items())
+
+
+def test_a_network_that_fits_no_layout_is_told_which_would(mixed):
+    state = make_state(0) | {"fc2.bias": torch.zeros(9)}
+    with pytest.raises(BadInput, match=r"network 0: does not fit; got .*; wanted one of cnn: conv1.weight .*; mlp: "):
+        mixed.embed(state, summary="pooled")
+
+
+def test_summaries_of_several_lengths_are_refused(mixed):
+    with pytest.raises(BadInput, match="summary: got 'features' for networks of several layouts"):
+        mixed.embed(list_both())
+
+
+def test_anchors_of_several_layouts_are_refused(mixed):
+    with pytest.raises(BadInput, match="anchors: got networks of several layouts, cnn, mlp; wanted those of one"):
+        mixed.sample(list_both(), 2, bandwidth=0.1)
+
+
+def test_preprocessing_of_other_networks_of_the_same_layout_is_refused(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    other = load_file(folder / PREPROCESSING_NAME)
+    save_file(other | {"std": 2 * other["std"]}, tmp_path / PREPROCESSING_NAME)
+    with pytest.raises(BadInput, match=f"{PREPROCESSING_NAME}: is not the preprocessing that the model beside it"):
         Hyperrep.load(tmp_path)

@@ -11,13 +11,13 @@ class EmbeddingsConfig(Config):
     """The embeddings of one weight data set by one hyper-representation."""
 
     weights: str
-    """Name of a weight data set of this study, of the layout that the hyper-representation learned from."""
+    """Name of a weight data set of this study, of layouts that the hyper-representation learned from."""
     hyperrep: str
     """Name of a hyper-representation of this study."""
     summary: Literal["features", "latents", "pooled"]
     """What stands for a whole network: `features`, the mean over each layer's tokens of what the encoder knows of
     them; `latents`, mean and standard deviation over each layer's tokens of their latents; `pooled`, the mean of all
-    latents, as published."""
+    latents, as published. Only `pooled` is of one length for networks of several layouts."""
     halo: int = Field(ge=0)
     """Tokens of context on each side of a window; of no account where one window holds a whole network."""
     networks_at_once: PositiveInt

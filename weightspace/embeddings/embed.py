@@ -1,16 +1,19 @@
 """Embed the checkpoints of a weight data set, and measure what their reconstructions lose."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from weightspace.config import BadInput
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.reconstruction import ALL_LAYERS, fit_components, measure_errors, tabulate_errors
 from weightspace.embeddings.summary import summarize_tokens
-from weightspace.hyperrep.hyperrep import Hyperrep
+from weightspace.hyperrep.hyperrep import Hyperrep, choose_hyperrep
 from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
@@ -29,7 +32,9 @@ def embed_checkpoints(
     Raises:
         BadInput: the model learned from another layout, or its window cannot hold the halo.
     """
-    hyperrep.check_layout(data.checkpoints.layout, f"weights/{config.weights}")
+    where = f"weights/{config.weights}"
+    hyperrep.check_layout(data.checkpoints.layout, where)
+    hyperrep.check_origin(data.about, where)
     kept = data.checkpoints.select(~data.checkpoints.table["diverged"].to_numpy(dtype=bool))
     weights = torch.from_numpy(kept.weights)
     latents, features = hyperrep.embed(weights, config.halo, config.networks_at_once)
@@ -39,6 +44,49 @@ def embed_checkpoints(
     summary = summarize_tokens(latents, features, hyperrep.tokenizer, config.summary)
     baseline = None if untrained is None else sum_up(untrained, weights, config)
     return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy(), baseline), errors
+
+
+def embed_layouts(
+    data: Mapping[str, WeightData],
+    hyperreps: Mapping[str, Hyperrep],
+    untrained: Mapping[str, Hyperrep] | None,
+    config: EmbeddingsConfig,
+) -> tuple[dict[str, Embeddings], pd.DataFrame]:
+    """Embed the checkpoints of each layout of a weight data set; as `embed_checkpoints`.
+
+    Layers go by the name of their layout, too, where there are several.
+
+    Raises:
+        BadInput: a layout is none that the model learned from, or summaries would not have one length.
+    """
+    where = f"weights/{config.weights}"
+    if len(data) > 1:
+        check_summary(config, [*hyperreps.values()], list(data))
+    found: dict[str, Embeddings] = {}
+    errors: list[pd.DataFrame] = []
+    for name, part in data.items():
+        hyperrep = choose_hyperrep(hyperreps, part.layout, where)
+        bare = None if untrained is None else choose_hyperrep(untrained, part.layout, where)
+        found[name], table = embed_checkpoints(part, hyperrep, bare, config)
+        if len(data) > 1:
+            layers = table["layer"]
+            table["layer"] = layers.where(layers == ALL_LAYERS, f"{name}/" + layers)
+        errors.append(table)
+    return found, pd.concat(errors, ignore_index=True) if len(errors) > 1 else errors[0]
+
+
+def check_summary(config: EmbeddingsConfig, hyperreps: Sequence[Hyperrep], layouts: Sequence[str]) -> None:
+    """Refuse summaries whose length follows from the layout, where there are several.
+
+    Raises:
+        BadInput: naming the key.
+    """
+    one_latent = hyperreps[0].config.model.latent.kind == "network"
+    if config.summary == "features" or (config.summary == "latents" and not one_latent):
+        raise BadInput(
+            f"summary: got {config.summary!r} for networks of several layouts, {', '.join(layouts)}, of which each has "
+            "another length; wanted 'pooled'"
+        )
 
 
 def sum_up(

@@ -1,19 +1,24 @@
 """The embeddings of a weight data set, in memory and on disk."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from weightspace.config import BadInput
+from weightspace.schema import LAYOUT
 
 EMBEDDINGS_NAME, RECONSTRUCTION_NAME = "embeddings.parquet", "reconstruction.parquet"
 SUMMARY, TOKENS, UNTRAINED = "summary", "tokens", "untrained_summary"
-SHAPE_KEY = b"tokens_shape"
+SHAPE_KEY, SHAPES_KEY = b"tokens_shape", b"tokens_shapes"
+"""Tokens of a network and numbers of each; of several layouts, by name."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,24 @@ class Embeddings:
     table: pd.DataFrame
     """One row a checkpoint: those of the weight data set, and `reconstruction_error`."""
     summary: Float32[np.ndarray, "checkpoints d_summary"]
-    tokens: Float32[np.ndarray, "checkpoints tokens d_latent"]
+    tokens: Float32[np.ndarray, "checkpoints tokens d_latent"] | None
+    """None where networks have several layouts, and so not as many tokens: those of one layout are read by its name."""
     untrained: Float32[np.ndarray, "checkpoints d_summary"] | None
     """The summary by the same model before its first step; None where that was not asked for."""
 
     def __post_init__(self) -> None:
-        assert len(self.table) == len(self.summary) == len(self.tokens)
+        assert len(self.table) == len(self.summary)
+        assert self.tokens is None or len(self.table) == len(self.tokens)
+
+    def take_tokens(self, rows: Int64[np.ndarray, " rows"], where: str) -> Float32[np.ndarray, "rows tokens d_latent"]:
+        """Return the tokens of some checkpoints.
+
+        Raises:
+            BadInput: they have several layouts; naming `where` the embeddings are.
+        """
+        if self.tokens is None:
+            raise BadInput(f"{where}: holds networks of several layouts, which have not as many tokens; wanted one")
+        return self.tokens[rows]
 
 
 def pack_lists(values: Float32[np.ndarray, "rows *shape"]) -> pa.FixedSizeListArray:
@@ -42,23 +59,55 @@ def unpack_lists(column: pa.ChunkedArray, rows: int) -> Float32[np.ndarray, "row
     return column.combine_chunks().flatten().to_numpy(zero_copy_only=True).reshape(rows, -1)
 
 
-def write_embeddings(folder: Path, embeddings: Embeddings) -> None:
-    """Write embeddings into a folder that exists."""
+def make_table(embeddings: Embeddings) -> pa.Table:
+    """Put all that is known of networks of one layout into one table."""
+    assert embeddings.tokens is not None
     table = pa.Table.from_pandas(embeddings.table, preserve_index=False)
     table = table.append_column(SUMMARY, pack_lists(embeddings.summary))
     table = table.append_column(TOKENS, pack_lists(embeddings.tokens))
     if embeddings.untrained is not None:
         table = table.append_column(UNTRAINED, pack_lists(embeddings.untrained))
     tokens, d_latent = embeddings.tokens.shape[1:]
-    table = table.replace_schema_metadata({SHAPE_KEY: f"{tokens} {d_latent}"})
-    pq.write_table(table, folder / EMBEDDINGS_NAME, compression="zstd")
+    return table.replace_schema_metadata({SHAPE_KEY: f"{tokens} {d_latent}"})
 
 
-def read_embeddings(folder: Path) -> Embeddings:
+def loosen_table(layout: str, table: pa.Table) -> pa.Table:
+    """Name the layout in each row, and let lists of tokens have any length."""
+    if LAYOUT in table.column_names:
+        table = table.drop_columns([LAYOUT])
+    table = table.append_column(LAYOUT, pa.array([layout] * len(table), pa.large_string()))
+    tokens = table.column(TOKENS).cast(pa.list_(pa.float32()))
+    return table.set_column(table.column_names.index(TOKENS), TOKENS, tokens).replace_schema_metadata(None)
+
+
+def write_embeddings(folder: Path, embeddings: Embeddings | Mapping[str, Embeddings]) -> None:
+    """Write embeddings into a folder that exists.
+
+    Of several layouts, given by name, rows follow one another, a column `layout` names theirs, and lists of tokens have
+    lengths of their own.
+    """
+    if isinstance(embeddings, Mapping) and len(embeddings) == 1:
+        (embeddings,) = embeddings.values()
+    if isinstance(embeddings, Embeddings):
+        pq.write_table(make_table(embeddings), folder / EMBEDDINGS_NAME, compression="zstd")
+        return
+    tables = {name: make_table(one) for name, one in embeddings.items()}
+    shapes = {name: table.schema.metadata[SHAPE_KEY].decode() for name, table in tables.items()}
+    parts = [loosen_table(name, table) for name, table in tables.items()]
+    joined = pa.concat_tables(parts, promote_options="permissive")
+    joined = joined.replace_schema_metadata({SHAPES_KEY: json.dumps(shapes)})
+    pq.write_table(joined, folder / EMBEDDINGS_NAME, compression="zstd")
+
+
+def read_embeddings(folder: Path, layout: str | None = None) -> Embeddings:
     """Read embeddings.
 
+    Args:
+        layout: name of the layout to read, where there are several; None reads all, without tokens if there are
+            several.
+
     Raises:
-        BadInput: the file is missing or cannot be read.
+        BadInput: the file is missing or cannot be read, or has no such layout.
     """
     path = folder / EMBEDDINGS_NAME
     if not path.is_file():
@@ -67,12 +116,21 @@ def read_embeddings(folder: Path) -> Embeddings:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path}: cannot be read ({error}); it may be cut short") from error
-    shape = [int(part) for part in table.schema.metadata[SHAPE_KEY].split()]
-    summary, tokens = (unpack_lists(table.column(name), len(table)) for name in (SUMMARY, TOKENS))
+    shape = table.schema.metadata.get(SHAPE_KEY)
+    if shape is None and layout is not None:
+        shapes = json.loads(table.schema.metadata[SHAPES_KEY])
+        if layout not in shapes:
+            raise BadInput(f"{path}: got the layout {layout!r}, wanted one of {', '.join(shapes)}")
+        table, shape = table.filter(pc.field(LAYOUT) == layout), shapes[layout]
+    summary = unpack_lists(table.column(SUMMARY), len(table))
+    tokens = None
+    if shape is not None:
+        sizes = [int(part) for part in shape.split()]
+        tokens = unpack_lists(table.column(TOKENS), len(table)).reshape(len(table), *sizes)
     untrained = unpack_lists(table.column(UNTRAINED), len(table)) if UNTRAINED in table.column_names else None
     lists = [name for name in (SUMMARY, TOKENS, UNTRAINED) if name in table.column_names]
     plain = table.drop_columns(lists).to_pandas()
-    return Embeddings(plain, summary, tokens.reshape(len(table), *shape), untrained)
+    return Embeddings(plain, summary, tokens, untrained)
 
 
 def write_reconstruction(folder: Path, errors: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from weightspace.layout import Layout
+from weightspace.schema import ZOO
 
 FIT_ROWS = 8192
 """Principal components are fitted on at most this many train checkpoints, at equal steps."""
@@ -66,6 +67,6 @@ def measure_errors(
 
 
 def tabulate_errors(rows: pd.DataFrame, method: str, errors: dict[str, Float[np.ndarray, " networks"]]) -> pd.DataFrame:
-    """List errors as `member`, `epoch`, `split`, `method`, `layer`, `error`, layer by layer."""
-    keys = rows[["member", "epoch", "split"]]
+    """List errors as `member`, `epoch`, `split`, `method`, `layer`, `error`, layer by layer; `zoo` if that is told."""
+    keys = rows[[key for key in ("member", "epoch", "split", ZOO) if key in rows]]
     return pd.concat([keys.assign(method=method, layer=layer, error=error) for layer, error in errors.items()])

@@ -1,5 +1,6 @@
 """Turn a weight data set into batches: networks drawn, views made, windows cut, all on the fly."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import get_args
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from weightspace.config import BadInput
 from weightspace.hyperrep.config import TrainingConfig, ViewsConfig
 from weightspace.networks import Activation
+from weightspace.schema import ZOO
 from weightspace.tokens.tokenizer import Tokenizer
 from weightspace.tokens.views import make_view
 from weightspace.tokens.windows import draw_starts, take_windows
@@ -37,6 +39,8 @@ class Batch:
     positions: Int64[Tensor, "tokens 3"]
     activation: Int64[Tensor, " networks"]
     """Of each network, by its place in `ACTIVATION_NAMES`; -1 where the zoo tells none that can be run."""
+    layout: Int64[Tensor, ""]
+    """Number of the layout that all of them have."""
 
     def to(self, device: torch.device) -> "Batch":
         """Move to a device."""
@@ -51,6 +55,8 @@ class Batching:
     kinds: Int64[Tensor, "tokens d_token"]
     window: int
     views: ViewsConfig
+    layout: int = 0
+    """Number of the layout among those that are learned from."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Pool:
     """First row of each member; its rows lie together."""
     activation: Int64[Tensor, " checkpoints"]
     """By its place in `ACTIVATION_NAMES`; -1 where the zoo tells none that can be run."""
+    zoos: dict[str, Int64[Tensor, " some"]]
+    """Members of each zoo, rising; all under an empty name where the data set does not tell zoos apart."""
 
     @property
     def num_members(self) -> int:
@@ -82,6 +90,10 @@ class Pool:
     def thin_out(self, most: int) -> Int64[Tensor, " networks"]:
         """Number the networks, or so many of them at equal steps where there are more."""
         return torch.arange(0, self.num_networks, -(-self.num_networks // most))
+
+    def find_networks(self, members: Int64[Tensor, " some"]) -> Int64[Tensor, " networks"]:
+        """Number the checkpoints of some members."""
+        return torch.isin(self.member, members).nonzero().flatten()
 
     def take(self, chosen: Int64[Tensor, " networks"]) -> Float32[Tensor, "networks weights"]:
         """Return some networks, standardised."""
@@ -109,11 +121,14 @@ def select_epochs(epoch: Int[np.ndarray, " rows"], epochs: EpochRange | EpochLis
     return (epoch >= epochs.first) & (epoch <= last) & ((epoch - epochs.first) % epochs.every == 0)
 
 
-def gather_pool(source: Source, epochs: EpochRange | EpochList, split: str, hold_bytes: int) -> Pool:
+def gather_pool(
+    source: Source, epochs: EpochRange | EpochList, split: str, hold_bytes: int, where: str = "the weight data set"
+) -> Pool:
     """Gather the networks of a split that have not diverged, of the epochs to learn from.
 
     Args:
         hold_bytes: up to so many bytes of weights are read at once and held; changes the time, not the networks.
+        where: names the networks in what is said if there are none.
 
     Raises:
         BadInput: there are none.
@@ -123,14 +138,23 @@ def gather_pool(source: Source, epochs: EpochRange | EpochList, split: str, hold
     rows = rows[select_epochs(table["epoch"].to_numpy()[rows], epochs)]
     if len(rows) == 0:
         have = f"{table['epoch'].min()} to {table['epoch'].max()}"
-        raise BadInput(f"training.epochs: no {split} checkpoint of these; the weight data set has epochs {have}")
+        raise BadInput(f"training.epochs: no {split} checkpoint of these; {where} has epochs {have}")
     names = table["member"].to_numpy()[rows]
     order = np.argsort(names, kind="stable")
     _, first, member = np.unique(names[order], return_index=True, return_inverse=True)
     rows = rows[order]
     held = read_standardized(source, rows) if 4 * len(rows) * source.layout.num_weights <= hold_bytes else None
     activation = tell_activations(table)[rows]
-    return Pool(source, rows, held, *map(torch.from_numpy, (member, first, activation)))
+    zoos = group_members(table, rows[first])
+    return Pool(source, rows, held, *map(torch.from_numpy, (member, first, activation)), zoos=zoos)
+
+
+def group_members(table: pd.DataFrame, rows: Int64[np.ndarray, " members"]) -> dict[str, Int64[Tensor, " some"]]:
+    """Group members by their zoo, each member being told of by one row of the table."""
+    if ZOO not in table:
+        return {"": torch.arange(len(rows))}
+    zoos = table[ZOO].to_numpy(str)[rows]
+    return {str(zoo): torch.from_numpy(np.flatnonzero(zoos == zoo)) for zoo in np.unique(zoos)}
 
 
 def tell_activations(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
@@ -140,13 +164,19 @@ def tell_activations(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
     return pd.Index(ACTIVATION_NAMES).get_indexer(pd.Index(table["activation"].astype(object))).astype(np.int64)
 
 
-def draw_networks(pool: Pool, num: int, generator: torch.Generator) -> Int64[Tensor, " num"]:
+def draw_networks(
+    pool: Pool, num: int, generator: torch.Generator, among: Int64[Tensor, " some"] | None = None
+) -> Int64[Tensor, " num"]:
     """Draw checkpoints of different members, as long as there are members; then another round of them.
 
     Two checkpoints of one member side by side would be told apart by the contrast as if they were strangers.
+
+    Args:
+        among: members to draw from; None: all.
     """
-    rounds = [torch.randperm(pool.num_members, generator=generator) for _ in range(-(-num // pool.num_members))]
-    member = torch.cat(rounds)[:num]
+    among = torch.arange(pool.num_members) if among is None else among
+    rounds = [torch.randperm(len(among), generator=generator) for _ in range(-(-num // len(among)))]
+    member = among[torch.cat(rounds)[:num]] if rounds else among[:0]
     counts = pool.member.bincount()
     share = torch.rand(num, generator=generator, dtype=torch.float64)
     return pool.first[member] + (share * counts[member]).long()
@@ -174,22 +204,48 @@ def make_batch(
         kinds=batching.kinds[place],
         positions=tokenizer.positions[place],
         activation=pool.activation[rows],
+        layout=torch.tensor(batching.layout),
     )
 
 
-def draw_batch(pool: Pool, batching: Batching, rules: TrainingConfig, step: int) -> Batch:
-    """Draw the batch of one training step, which depends on the seed and the step alone."""
+def draw_batch(
+    pool: Pool,
+    batching: Batching,
+    rules: TrainingConfig,
+    step: int,
+    counts: Mapping[str, int] | None = None,
+) -> Batch:
+    """Draw the batch of one training step, which depends on the seed and the step alone.
+
+    Args:
+        counts: networks of each zoo of the pool; None: as many as a step has, whatever zoo they are of.
+    """
     generator = seed_stream(rules.seed, STREAM_TRAIN, step)
-    rows = draw_networks(pool, rules.batch_size, generator)
+    if counts is None:
+        rows = draw_networks(pool, rules.num_networks, generator)
+    else:
+        rows = torch.cat([draw_networks(pool, num, generator, pool.zoos[zoo]) for zoo, num in counts.items()])
     return make_batch(pool, rows, batching, batching.views, generator)
 
 
-def draw_validation(pool: Pool, batching: Batching, rules: TrainingConfig) -> list[Batch]:
-    """Draw the batches of every validation: the same networks, windows and views each time, without noise or gaps."""
-    generator = seed_stream(rules.seed, STREAM_VAL_ROWS)
+def draw_validation(
+    pool: Pool,
+    batching: Batching,
+    rules: TrainingConfig,
+    among: Int64[Tensor, " some"] | None = None,
+    *stream: int,
+) -> list[Batch]:
+    """Draw the batches of every validation: the same networks, windows and views each time, without noise or gaps.
+
+    Args:
+        among: members to look at; None: all.
+        stream: number of the zoo that these are of, where there are several.
+    """
+    generator = seed_stream(rules.seed, STREAM_VAL_ROWS, *stream)
     views = batching.views.model_copy(update={"noise": 0.0, "erase": 0.0})
-    rows = torch.randperm(pool.num_networks, generator=generator)[: rules.validation_rows]
+    networks = torch.arange(pool.num_networks) if among is None else pool.find_networks(among)
+    rows = networks[torch.randperm(len(networks), generator=generator)[: rules.validation_rows]]
     return [
-        make_batch(pool, part, batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, i))
-        for i, part in enumerate(rows.split(rules.batch_size))
+        make_batch(pool, part, batching, views, seed_stream(rules.seed, STREAM_VAL_VIEWS, *stream, i))
+        for i, part in enumerate(rows.split(rules.num_networks))
     ]

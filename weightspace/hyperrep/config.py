@@ -183,18 +183,56 @@ class LossConfig(Config):
         return weights | {"reconstruction": rest * (1 - outputs), "behaviour": rest * outputs}
 
 
+class ProportionalSampling(Config):
+    """A zoo is drawn as often as its number of train members says: every member is as likely."""
+
+    kind: Literal["proportional"]
+
+
+class UniformSampling(Config):
+    """All zoos are drawn as often."""
+
+    kind: Literal["uniform"]
+
+
+class WeightedSampling(Config):
+    """Zoos are drawn in proportion to weights."""
+
+    kind: Literal["weights"]
+    weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(min_length=1)
+    """One for each zoo by its name; where the weight data set has no column `zoo`, for each layout by its name, and
+    `<zoo>.<layout>` where a zoo has several layouts. One of weight 0 is looked at on validation members only."""
+
+    @model_validator(mode="after")
+    def check_sum(self) -> "WeightedSampling":
+        """Refuse weights by which nothing is drawn."""
+        if not sum(self.weights.values()):
+            raise ValueError("weights are all 0, wanted at least one above")
+        return self
+
+
+SamplingConfig = ProportionalSampling | UniformSampling | WeightedSampling
+
+
 class TrainingConfig(Config):
     """How long and how fast to learn."""
 
     epochs: Annotated[EpochRange | EpochList, Field(discriminator="kind")]
     """Epochs of the zoo whose checkpoints to learn from."""
+    sampling: Annotated[SamplingConfig, Field(discriminator="kind")]
+    """How often networks of each zoo are drawn, where the weight data set has several. All networks of a step have one
+    layout, drawn anew each step."""
     steps: PositiveInt
     """Optimizer steps of the whole schedule."""
-    batch_size: PositiveInt
-    """Networks in a step, of as many members; each gives two views."""
+    batch_size: PositiveInt | Literal["auto"]
+    """Networks in a step, of as many members; each gives two views. `auto` finds the largest power of two that fits
+    the memory; see `batch_size.py`."""
     lr: float = Field(gt=0)
-    """Peak of the one-cycle schedule."""
-    warmup: float = Field(gt=0, lt=1)
+    """Peak of the schedule."""
+    schedule: Literal["one_cycle", "cosine"]
+    """`one_cycle` rises and falls along cosines, from a 25th of the peak to next to nothing; `cosine` rises along a
+    line from 0, and falls to 0."""
+    warmup: float = Field(ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(ge=0)
     """AdamW's, on tensors with two or more axes."""
@@ -203,7 +241,7 @@ class TrainingConfig(Config):
     validate_every: PositiveInt
     """Steps between two looks at the validation members; what a crash loses is no more."""
     validation_rows: PositiveInt
-    """Checkpoints of validation members that are looked at, drawn once; all if there are fewer."""
+    """Checkpoints of validation members that are looked at, drawn once, of each zoo; all if there are fewer."""
     keep_best: Term
     """The term whose value on validation members says which model is kept; one that has a share in the loss."""
     patience: PositiveInt
@@ -218,6 +256,12 @@ class TrainingConfig(Config):
     """Processes that share each batch, one a CUDA device, or on the CPU; without dropout, results change by rounding
     only."""
 
+    @property
+    def num_networks(self) -> int:
+        """Say how many networks a step has, once that is settled."""
+        assert self.batch_size != "auto", "settle_batch_size comes first"
+        return self.batch_size
+
 
 class HyperrepConfig(Config):
     """One hyper-representation: what it learns from, what it is, how it learns."""
@@ -229,7 +273,8 @@ class HyperrepConfig(Config):
     runs them on it. `.` where none is at hand: DVC then looks at all image sets for a change."""
     tokens: TokensConfig
     window: Literal["whole"] | PositiveInt
-    """Tokens the model sees at once while it learns; `whole` is the sequence of the layout it learns from."""
+    """Tokens the model sees at once while it learns; `whole` is the sequence of the layout it learns from. Of several
+    layouts, networks with fewer tokens are seen whole."""
     model: ModelConfig
     views: ViewsConfig
     loss: LossConfig
@@ -262,7 +307,7 @@ class HyperrepConfig(Config):
 
 
 class Sizes(Config):
-    """What the layout that a model learned from fixes beyond its configuration."""
+    """What the layouts that a model learned from fix beyond its configuration: of several, the largest of each."""
 
     d_token: PositiveInt
     window: PositiveInt

@@ -27,8 +27,8 @@ class Criterion:
     rules: LossConfig
     behaviour: Behaviour | None
     """What networks are run on; None where the loss compares weights only."""
-    spreads: Float[Tensor, " layers"] | None
-    """Of each layer over all train networks; None where no error is divided by them."""
+    spreads: Float[Tensor, "layouts layers"] | None
+    """Of each layer of each layout over all train networks; None where no error is divided by them."""
     seed: int
     """Decides, with the step, what dropout drops."""
     shares: dict[str, float]
@@ -45,7 +45,7 @@ class Criterion:
 
 
 def build_criterion(
-    rules: LossConfig, behaviour: Behaviour | None, spreads: Float[Tensor, " layers"] | None, seed: int
+    rules: LossConfig, behaviour: Behaviour | None, spreads: Float[Tensor, "layouts layers"] | None, seed: int
 ) -> Criterion:
     """Weigh the terms as the configuration says, each in its own unit."""
     return Criterion(rules, behaviour, spreads, seed, rules.shares)
@@ -84,7 +84,8 @@ def measure_terms(
         latents, features = model.embed(batch.inputs, kinds, positions)
         outputs = model.decode(latents, kinds, positions).float()
         projections = model.project(latents, features).float()
-    reconstruction = measure_reconstruction(outputs, batch.targets, kinds, positions, rules, criterion.spreads)
+    spreads = None if criterion.spreads is None else criterion.spreads[batch.layout]
+    reconstruction = measure_reconstruction(outputs, batch.targets, kinds, positions, rules, spreads)
     first, second = (gather_shares(views, criterion.num_shares) for views in projections.chunk(2))
     terms = {"reconstruction": reconstruction, "contrast": measure_contrast(first, second, rules)}
     if criterion.behaviour is not None:

@@ -54,7 +54,7 @@ def build_learner(model: Autoencoder, criterion: Criterion, rules: TrainingConfi
 
 def list_counts(criterion: Criterion, rules: TrainingConfig) -> list[tuple[str, int]]:
     """Name the settings that count networks of a batch."""
-    counts = [("training.batch_size", rules.batch_size)]
+    counts = [("training.batch_size", rules.num_networks)]
     if criterion.behaviour is not None:
         counts.append(("loss.behaviour.num_networks", criterion.behaviour.rules.num_networks))
     return counts

@@ -23,7 +23,8 @@ def measure_size(
 ) -> Float[Tensor, "batch tokens 1"]:
     """Return the root mean square of the chosen numbers of each token; the floor where none is chosen."""
     count = chosen.sum(-1, keepdim=True).clamp_min(1)
-    return (x.square().where(chosen, 0).sum(-1, keepdim=True) / count).sqrt().clamp_min(LEAST_SIZE)
+    # The floor before the root: a root of 0 would send back gradients that are no numbers.
+    return (x.square().where(chosen, 0).sum(-1, keepdim=True) / count).clamp_min(LEAST_SIZE**2).sqrt()
 
 
 def measure_moments(

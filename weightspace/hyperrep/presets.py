@@ -246,9 +246,11 @@ def say_training(method: Method, scale: Scale, size: SizeName) -> dict[str, Any]
     steps = method.steps if published and method.steps else scale.steps
     return {
         "epochs": method.epochs if published else ALL_EPOCHS,
+        "sampling": {"kind": "proportional"},
         "steps": steps,
         "batch_size": scale.batch_size,
         "lr": method.lr if published and method.lr else scale.lr,
+        "schedule": "one_cycle",
         "warmup": 0.3,
         "weight_decay": method.weight_decay,
         "clip": 1.0,

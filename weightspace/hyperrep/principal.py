@@ -1,5 +1,7 @@
 """Start the linear path at the principal directions of each layer's tokens."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -8,6 +10,7 @@ from weightspace.hyperrep.batches import Pool
 from weightspace.hyperrep.config import LossConfig
 from weightspace.hyperrep.kinds import PADDING, tell_kinds
 from weightspace.hyperrep.loss import number_groups, weigh_groups
+from weightspace.hyperrep.mixture import Part
 from weightspace.hyperrep.model import Autoencoder
 from weightspace.tokens.tokenizer import Tokenizer
 
@@ -47,12 +50,29 @@ def measure_directions(
     return outer / len(chosen), torch.stack(parts)
 
 
+def pool_directions(
+    parts: Sequence[Part], rules: LossConfig, spreads: Float[Tensor, "layouts layers"] | None
+) -> tuple[Float64[Tensor, "layers d_token d_token"], Float64[Tensor, "layers d_token"]]:
+    """Measure what the loss sees of the tokens of the n-th layer of each layout, weighted by how often it is drawn."""
+    tokenizers = [part.batching.tokenizer for part in parts]
+    num_layers, d_token = max(one.layout.num_layers for one in tokenizers), tokenizers[0].d_token
+    outer = torch.zeros(num_layers, d_token, d_token, dtype=torch.float64)
+    roots, weights = torch.zeros(num_layers, d_token, dtype=torch.float64), torch.zeros(num_layers, 1)
+    total = sum(part.share for part in parts)
+    for number, (part, tokenizer) in enumerate(zip(parts, tokenizers, strict=True)):
+        found = measure_directions(part.pool, tokenizer, rules, None if spreads is None else spreads[number])
+        own, weight = slice(tokenizer.layout.num_layers), part.share / total
+        outer[own] += weight * found[0]
+        roots[own] += weight * found[1]
+        weights[own] += weight
+    return outer, roots / weights.clamp_min(torch.finfo().tiny)
+
+
 def start_at_principal(
     model: Autoencoder,
-    pool: Pool,
-    tokenizer: Tokenizer,
+    parts: Sequence[Part],
     rules: LossConfig,
-    spreads: Float[Tensor, " layers"] | None,
+    spreads: Float[Tensor, "layouts layers"] | None,
 ) -> None:
     """Set the linear path to each layer's principal directions, and what the transformers add to zero.
 
@@ -61,7 +81,7 @@ def start_at_principal(
     """
     assert model.path_in is not None
     assert model.path_out is not None
-    outer, roots = measure_directions(pool, tokenizer, rules, spreads)
+    outer, roots = pool_directions(parts, rules, spreads)
     for maps in (model.path_in.maps, model.path_out.maps, *model.to_latent.parameters(), *model.to_token.parameters()):
         maps.data.zero_()
     for layer, root in enumerate(roots):

@@ -6,13 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from weightspace.config import BadInput
 from weightspace.hyperrep.model import Autoencoder
 
 FILE_NAME = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a training is, of which a state was kept."""
+
+    origin: str
+    """Digest of all that it follows from: configuration, preprocessing and layouts."""
+    batch_size: int
 
 
 @dataclass
@@ -31,7 +41,9 @@ class Progress:
     """Parameters at the best validation."""
 
 
-def write_state(folder: Path, model: Autoencoder, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def write_state(
+    folder: Path, model: Autoencoder, optimizer: torch.optim.Optimizer, progress: Progress, note: Note
+) -> None:
     """Write parameters, optimizer and progress; the file takes the old one's place when it is whole."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best/{name}": value for name, value in progress.best.items()}
@@ -40,15 +52,43 @@ def write_state(folder: Path, model: Autoencoder, optimizer: torch.optim.Optimiz
     plain = {name: value for name, value in vars(progress).items() if name != "best"}
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{FILE_NAME}"
-    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, {"progress": json.dumps(plain)})
+    said = {"progress": json.dumps(plain), "note": json.dumps(vars(note))}
+    save_file({name: value.contiguous() for name, value in tensors.items()}, partial, said)
     partial.replace(folder / FILE_NAME)
 
 
-def read_state(folder: Path, model: Autoencoder, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Bring all three to where a killed training left them; without a state, leave them as they are."""
+def read_note(folder: Path) -> Note | None:
+    """Read what training a state is of; None where there is none.
+
+    Raises:
+        BadInput: it is cut short.
+    """
     path = folder / FILE_NAME
     if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Note(**json.loads(file.metadata()["note"]))
+    except (SafetensorError, KeyError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}), wanted the state of a training; delete it") from error
+
+
+def read_state(
+    folder: Path, model: Autoencoder, optimizer: torch.optim.Optimizer, progress: Progress, note: Note
+) -> None:
+    """Bring all three to where a killed training left them; without a state, leave them as they are.
+
+    Raises:
+        BadInput: the state is of another training.
+    """
+    path, found = folder / FILE_NAME, read_note(folder)
+    if found is None:
         return
+    if found != note:
+        raise BadInput(
+            f"{path}: is the state of a training with another configuration or preprocessing, wanted that of "
+            f"{note.origin[:8]}, not {found.origin[:8]}; delete it or give another folder"
+        )
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     with safe_open(path, framework="pt") as file:
         plain = json.loads(file.metadata()["progress"])

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,52 +13,59 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightspace.config import BadInput
-from weightspace.hyperrep.batches import (
-    STREAM_INIT,
-    Batch,
-    Batching,
-    Pool,
-    Source,
-    draw_batch,
-    draw_validation,
-    gather_pool,
-    seed_stream,
-)
+from weightspace.config import BadInput, digest_value
+from weightspace.hyperrep.batch_size import settle_batch_size
+from weightspace.hyperrep.batches import STREAM_INIT, Batch, Batching, Pool, Source, seed_stream
 from weightspace.hyperrep.behaviour import build_behaviour
 from weightspace.hyperrep.config import HyperrepConfig, Sizes, TrainingConfig
 from weightspace.hyperrep.criterion import Criterion, build_criterion, measure_losses, scale_terms
-from weightspace.hyperrep.hyperrep import Hyperrep, build_tokenizer, tell_origin
-from weightspace.hyperrep.kinds import tell_kinds
+from weightspace.hyperrep.hyperrep import Hyperrep, digest_tensors, tell_origin
 from weightspace.hyperrep.learner import Learn, build_learner
 from weightspace.hyperrep.loss import measure_spreads
+from weightspace.hyperrep.mixture import Part, draw_step, gather_parts, look_at_zoos, weigh_looks
 from weightspace.hyperrep.model import Autoencoder, initialize_parameters
 from weightspace.hyperrep.principal import MOST_NETWORKS, start_at_principal
 from weightspace.hyperrep.ranks import ALONE, Ranks
-from weightspace.hyperrep.state import Progress, read_state, write_state
+from weightspace.hyperrep.schedule import find_rate
+from weightspace.hyperrep.state import Note, Progress, read_state, write_state
 from weightspace.images.image_set import ImageSet
-from weightspace.tokens.tokenizer import Tokenizer
+from weightspace.store import name_layout
+from weightspace.tokens.tokenizer import Tokenizer, build_tokenizers
 from weightspace.tokens.windows import check_window
 from weightspace.weights.statistics import Statistics
 
 log = logging.getLogger(__name__)
-START_DIVISOR, END_DIVISOR = 25, 1e5
-"""The learning rate starts and ends at its peak over these. Source: torch's OneCycleLR, as SANE's code uses it."""
-HOLD_BYTES = 2**30
-"""Training networks of no more weights than this are held in memory; others stay on disk, read batch by batch."""
 
 
 @dataclass(frozen=True)
 class Trained:
     """What training leaves."""
 
-    hyperrep: Hyperrep
-    """As it served the validation members best."""
-    untrained: Hyperrep
+    hyperreps: dict[str, Hyperrep]
+    """By layout; with the model as it served the validation members best."""
+    untrained_model: Autoencoder
     """As it was before its first step."""
+    last_model: Autoencoder
+    """As it was after its last step."""
     history: pd.DataFrame
     """One row a validation: `epoch` (passes over the train checkpoints), `step`, `lr` and the loss terms as `train_*`
-    (mean since the row before) and `val_*`."""
+    (mean since the row before) and `val_*`; of several zoos, also `val_*_<zoo>`."""
+
+    @property
+    def config(self) -> HyperrepConfig:
+        """The configuration, with a number for a batch size that was to be found."""
+        return next(iter(self.hyperreps.values())).config
+
+    @property
+    def hyperrep(self) -> Hyperrep:
+        """The hyper-representation of the only layout."""
+        (only,) = self.hyperreps.values()
+        return only
+
+    @property
+    def untrained(self) -> Hyperrep:
+        """The hyper-representation of the only layout, as it was before its first step."""
+        return replace(self.hyperrep, model=self.untrained_model)
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,13 @@ class Run:
     """What one training works with."""
 
     config: HyperrepConfig
-    batching: Batching
-    pool: Pool
-    val_batches: list[Batch]
+    """With a number for a batch size that was to be found."""
+    parts: tuple[Part, ...]
+    """What is learned from, layout by layout."""
+    val_batches: dict[str, list[Batch]]
+    """By zoo."""
+    val_shares: dict[str, float]
+    """How much each zoo counts in what is said of all."""
     model: Autoencoder
     criterion: Criterion
     learner: Learn
@@ -76,33 +88,46 @@ class Run:
     device: torch.device
     ranks: Ranks
 
+    @property
+    def batching(self) -> Batching:
+        """How networks of the first layout become batches."""
+        return self.parts[0].batching
 
-def measure_sizes(tokenizer: Tokenizer, config: HyperrepConfig) -> Sizes:
-    """Say what the layout fixes beyond the configuration.
+    @property
+    def pool(self) -> Pool:
+        """Train networks of the first layout."""
+        return self.parts[0].pool
+
+    @property
+    def num_networks(self) -> int:
+        """Count the train checkpoints."""
+        return sum(part.pool.num_networks for part in self.parts)
+
+
+def measure_sizes(tokenizers: Sequence[Tokenizer], config: HyperrepConfig) -> Sizes:
+    """Say what the layouts fix beyond the configuration.
 
     Raises:
-        BadInput: the window is longer than the sequence, or the heads do not divide the width.
+        BadInput: the window is longer than every sequence, or the heads do not divide the width.
     """
     if config.model.d_model % config.model.num_heads:
         raise BadInput(f"model.num_heads: got {config.model.num_heads}, wanted a divisor of {config.model.d_model}")
-    window = tokenizer.num_tokens if config.window == "whole" else config.window
-    check_window(tokenizer.num_tokens, window)
-    n, layers, k = (tokenizer.positions.max(0).values + 1).tolist()
-    return Sizes(d_token=tokenizer.d_token, window=window, num_positions=(n, layers, k))
+    longest = max(one.num_tokens for one in tokenizers)
+    window = longest if config.window == "whole" else config.window
+    check_window(longest, window)
+    ends = torch.stack([one.positions.max(0).values + 1 for one in tokenizers])
+    n, layers, k = ends.max(0).values.tolist()
+    return Sizes(d_token=tokenizers[0].d_token, window=window, num_positions=(n, layers, k))
 
 
 def build_model(
-    config: HyperrepConfig,
-    sizes: Sizes,
-    pool: Pool,
-    tokenizer: Tokenizer,
-    spreads: Float[Tensor, " layers"] | None,
+    config: HyperrepConfig, sizes: Sizes, parts: Sequence[Part], spreads: Float[Tensor, "layouts layers"] | None
 ) -> Autoencoder:
     """Build the autoencoder as it is before its first step."""
     model = Autoencoder(config.model, sizes)
     initialize_parameters(model, seed_stream(config.training.seed, STREAM_INIT))
     if config.model.linear_path == "principal":
-        start_at_principal(model, pool, tokenizer, config.loss, spreads)
+        start_at_principal(model, parts, config.loss, spreads)
     return model
 
 
@@ -115,48 +140,74 @@ def build_optimizer(model: Autoencoder, rules: TrainingConfig) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=rules.lr, fused=True)
 
 
-def one_cycle(step: int, rules: TrainingConfig) -> float:
-    """Return the learning rate of a step: up along a cosine, then down along a longer one."""
-    peak = rules.lr
-    start, end = peak / START_DIVISOR, peak / START_DIVISOR / END_DIVISOR
-    turn = rules.warmup * rules.steps
-    low, part = (start, step / turn) if step < turn else (end, 1 - (step - turn) / max(rules.steps - turn, 1))
-    return low + (peak - low) * (1 - math.cos(math.pi * part)) / 2
+def name_layouts(data: Source | Mapping[str, Source]) -> dict[str, Source]:
+    """Name the layout of each part of a weight data set."""
+    return dict(data) if isinstance(data, Mapping) else {name_layout(data.about): data}
+
+
+def check_layouts(data: Mapping[str, Source], config: HyperrepConfig) -> None:
+    """Refuse what works with networks of one layout only, where there are several.
+
+    Raises:
+        BadInput: naming the key.
+    """
+    if len(data) == 1:
+        return
+    several, latent = f"networks of several layouts, {', '.join(data)}", config.model.latent
+    if config.loss.behaviour.kind != "none":
+        raise BadInput(f"loss.behaviour: got {config.loss.behaviour.kind!r} with {several}; wanted kind none")
+    if latent.kind == "network" and latent.compression == "flatten":
+        raise BadInput(f"model.latent.compression: got 'flatten' with {several}; wanted token or average")
+    if latent.kind == "network" and latent.expansion == "linear":
+        raise BadInput(f"model.latent.expansion: got 'linear' with {several}; wanted repeat")
+
+
+def measure_all_spreads(parts: Sequence[Part], num_layers: int) -> Float[Tensor, "layouts layers"]:
+    """Measure the spread of each layer of each layout; 1 where a layout has no more layers."""
+    spreads = torch.ones(len(parts), num_layers)
+    for row, part in zip(spreads, parts, strict=True):
+        found = measure_spreads(part.source.layout, part.pool.take(part.pool.thin_out(MOST_NETWORKS)))
+        row[: len(found)] = found
+    return spreads
 
 
 def prepare_run(
-    data: Source,
+    data: Source | Mapping[str, Source],
     config: HyperrepConfig,
     device: torch.device,
     images: ImageSet | None = None,
     ranks: Ranks = ALONE,
+    scratch: Path | None = None,
 ) -> Run:
     """Gather what a training needs, as it is before its first step."""
-    rules = config.training
-    tokenizer = build_tokenizer(data.layout, config)
-    sizes = measure_sizes(tokenizer, config)
-    pool = gather_pool(data, rules.epochs, "train", HOLD_BYTES)
-    val_pool = gather_pool(data, rules.epochs, "val", hold_bytes=0)  # few of them are looked at
-    batching = Batching(tokenizer, tell_kinds(tokenizer), sizes.window, config.views)
-    val_batches = draw_validation(val_pool, batching, rules)
-    some = pool.thin_out(MOST_NETWORKS)
-    spreads = measure_spreads(data.layout, pool.take(some)) if config.loss.normalization == "spread" else None
-    model = build_model(config, sizes, pool, tokenizer, spreads).to(device)
-    behaviour = build_behaviour(data, config, tokenizer, images, (pool, val_pool), device)
+    data = name_layouts(data)
+    check_layouts(data, config)
+    tokenizers = build_tokenizers({name: source.layout for name, source in data.items()}, config.tokens)
+    sizes = measure_sizes([*tokenizers.values()], config)
+    parts = gather_parts(data, config, tokenizers, sizes.window)
+    first = parts[0]
+    spreads = measure_all_spreads(parts, sizes.num_positions[1]) if config.loss.normalization == "spread" else None
+    model = build_model(config, sizes, parts, spreads).to(device)
+    pools = first.pool, first.val_pool
+    behaviour = build_behaviour(first.source, config, first.batching.tokenizer, images, pools, device)
     spreads = None if spreads is None else spreads.to(device)
-    criterion = build_criterion(config.loss, behaviour, spreads, rules.seed)
+    criterion = build_criterion(config.loss, behaviour, spreads, config.training.seed)
+    config = settle_batch_size(config, parts, model, criterion, device, scratch)
+    rules = config.training
     if config.loss.scale == "first_step":
-        criterion = scale_terms(criterion, model, draw_batch(pool, batching, rules, 0).to(device))
+        criterion = scale_terms(criterion, model, draw_step(parts, rules, 0).to(device))
     learner, optimizer = build_learner(model, criterion, rules, ranks), build_optimizer(model, rules)
-    return Run(config, batching, pool, val_batches, model, criterion, learner, optimizer, Progress(), device, ranks)
+    looks = look_at_zoos(parts, rules)
+    shares, progress = weigh_looks(parts, looks), Progress()
+    return Run(config, parts, looks, shares, model, criterion, learner, optimizer, progress, device, ranks)
 
 
 def take_step(run: Run) -> Float[Tensor, " terms"]:
     """Learn from the batch of the next step; return its loss terms."""
     rules, step = run.config.training, run.progress.step
-    batch = run.ranks.share(draw_batch(run.pool, run.batching, rules, step))
+    batch = run.ranks.share(draw_step(run.parts, rules, step))
     for group in run.optimizer.param_groups:
-        group["lr"] = one_cycle(step, rules)
+        group["lr"] = find_rate(step, rules)
     losses = run.learner(batch.to(run.device), step)
     run.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()
@@ -167,23 +218,40 @@ def take_step(run: Run) -> Float[Tensor, " terms"]:
 
 
 @torch.no_grad()
+def validate_zoos(run: Run) -> dict[str, Float[Tensor, " terms"]]:
+    """Measure the loss terms on validation members of each zoo, each network counting the same."""
+    found: dict[str, Tensor] = {}
+    for zoo, batches in run.val_batches.items():
+        sums = torch.zeros(len(run.criterion.terms), device=run.device)
+        for batch in batches[run.ranks.rank :: run.ranks.num]:
+            losses = measure_losses(run.model, batch.to(run.device), run.criterion, None)
+            sums += torch.stack([losses[term] for term in run.criterion.terms]) * len(batch.inputs)
+        found[zoo] = run.ranks.add(sums) / sum(len(batch.inputs) for batch in batches)
+    return found
+
+
+def weigh_terms(run: Run, found: Mapping[str, Float[Tensor, " terms"]]) -> Float[Tensor, " terms"]:
+    """Say of all zoos what was measured of each: they count as often as they are drawn in training."""
+    parts = [share * found[zoo] for zoo, share in run.val_shares.items() if share]
+    return torch.stack(parts).sum(0)
+
+
 def validate(run: Run) -> Float[Tensor, " terms"]:
-    """Measure the loss terms on validation members, each network counting the same."""
-    terms = run.criterion.terms
-    sums = torch.zeros(len(terms), device=run.device)
-    for batch in run.val_batches[run.ranks.rank :: run.ranks.num]:
-        losses = measure_losses(run.model, batch.to(run.device), run.criterion, None)
-        sums += torch.stack([losses[term] for term in terms]) * len(batch.inputs)
-    return run.ranks.add(sums) / sum(len(batch.inputs) for batch in run.val_batches)
+    """Measure the loss terms on validation members."""
+    return weigh_terms(run, validate_zoos(run))
 
 
 def note_validation(run: Run, train_terms: Float[Tensor, " terms"]) -> dict[str, float]:
     """Validate, add a row to the history, and keep the model if validation members say that it is the best so far."""
     progress, rules = run.progress, run.config.training
-    seen = progress.step * min(rules.batch_size, run.pool.num_networks)
-    row = {"epoch": seen / run.pool.num_networks, "step": progress.step, "lr": one_cycle(progress.step - 1, rules)}
-    for split, terms in (("train", train_terms), ("val", validate(run))):
-        row |= {f"{split}_{term}": value for term, value in zip(run.criterion.terms, terms.tolist(), strict=True)}
+    seen = progress.step * min(rules.num_networks, run.num_networks)
+    row = {"epoch": seen / run.num_networks, "step": progress.step, "lr": find_rate(progress.step - 1, rules)}
+    zoos = validate_zoos(run)
+    sides = [("train_{}", train_terms), ("val_{}", weigh_terms(run, zoos))]
+    if len(zoos) > 1:
+        sides += [(f"val_{{}}_{zoo}", terms) for zoo, terms in zoos.items()]
+    for column, terms in sides:
+        row |= {column.format(term): value for term, value in zip(run.criterion.terms, terms.tolist(), strict=True)}
     progress.history.append(row)
     progress.stale += 1
     score = row[f"val_{rules.keep_best}"]
@@ -204,12 +272,12 @@ def log_row(run: Run, row: dict[str, float], started_s: float, started_step: int
         row["train_reconstruction"],
         row["val_reconstruction"],
         " (best)" if run.progress.stale == 0 else "",
-        rules.batch_size / step_s,
+        rules.num_networks / step_s,
         (rules.steps - step) * step_s,
     )
 
 
-def learn(run: Run, scratch: Path | None) -> None:
+def learn(run: Run, scratch: Path | None, note: Note | None = None) -> None:
     """Take steps until the schedule ends or validation has long not improved; keep the state at each validation."""
     rules, progress = run.config.training, run.progress
     started_s, started_step = time.monotonic(), progress.step
@@ -225,12 +293,22 @@ def learn(run: Run, scratch: Path | None) -> None:
         if run.ranks.rank > 0:
             continue
         log_row(run, row, started_s, started_step)
-        if scratch is not None:
-            write_state(scratch, run.model, run.optimizer, progress)
+        if scratch is not None and note is not None:
+            write_state(scratch, run.model, run.optimizer, progress, note)
+
+
+def note_origin(run: Run, config: HyperrepConfig) -> Note:
+    """Say what a training follows from."""
+    sources = [part.source for part in run.parts]
+    said = config.model_dump(mode="json", exclude={"device"}) | {
+        "layouts": [source.layout.model_dump(mode="json") for source in sources],
+        "preprocessing": [digest_tensors(s.statistics.mean, s.statistics.std, s.reference) for s in sources],
+    }
+    return Note(digest_value(said), run.config.training.num_networks)
 
 
 def train_hyperrep(
-    data: Source,
+    data: Source | Mapping[str, Source],
     config: HyperrepConfig,
     scratch: Path | None,
     device: torch.device,
@@ -240,6 +318,7 @@ def train_hyperrep(
     """Train an autoencoder on the train members of a weight data set; keep it as it served the val members best.
 
     Args:
+        data: of several layouts, the part of each by its name.
         scratch: folder for the state from which a killed training goes on to the same end; None keeps none.
         images: what the networks were trained on, of which the loss sees the training images; needed only where it
             runs networks.
@@ -247,19 +326,35 @@ def train_hyperrep(
 
     Raises:
         BadInput: the window or the heads do not fit, no checkpoint is of the epochs wanted, the networks cannot be run
-            on the images, or the loss diverges.
+            on the images, the state in `scratch` is of another training, or the loss diverges.
     """
-    run = prepare_run(data, config, device, images, ranks)
-    untrained = deepcopy(run.model).eval()
+    data = name_layouts(data)
+    run = prepare_run(data, config, device, images, ranks, scratch)
+    untrained, note = deepcopy(run.model).eval(), note_origin(run, config)
     if scratch is not None:
-        read_state(scratch, run.model, run.optimizer, run.progress)
-    learn(run, scratch)
+        read_state(scratch, run.model, run.optimizer, run.progress, note)
+    learn(run, scratch, note)
     if not run.progress.best:
         term = f"val_{config.training.keep_best}"
         raise BadInput(f"training: {term} was not finite at any of {len(run.progress.history)} validations; see lr")
+    last = deepcopy(run.model).eval()
     run.model.load_state_dict(run.progress.best)
-    statistics = Statistics(data.statistics.mean.to(device), data.statistics.std.to(device))
-    origin = tell_origin(data.about)
-    reference = data.reference.to(device)
-    hyperrep = Hyperrep(config, run.model.eval(), run.batching.tokenizer, statistics, reference, origin)
-    return Trained(hyperrep, replace(hyperrep, model=untrained), pd.DataFrame(run.progress.history))
+    hyperreps = {name: build_hyperrep(run, part) for name, part in zip(data, run.parts, strict=True)}
+    return Trained(hyperreps, untrained, last, pd.DataFrame(run.progress.history))
+
+
+def build_hyperrep(run: Run, part: Part) -> Hyperrep:
+    """Put the model together with what goes with the networks of one layout."""
+    source, device = part.source, run.device
+    statistics = Statistics(source.statistics.mean.to(device), source.statistics.std.to(device))
+    activations = source.table["activation"].dropna().unique().tolist() if "activation" in source.table else []
+    return Hyperrep(
+        run.config,
+        run.model.eval(),
+        part.batching.tokenizer,
+        statistics,
+        source.reference.to(device),
+        tell_origin(source.about),
+        source.about.get("architecture"),
+        tuple(sorted(activations)),
+    )

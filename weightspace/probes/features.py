@@ -1,7 +1,8 @@
 """Describe checkpoints by numbers that a probe can read: embeddings and the baselines beside them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,25 +11,29 @@ from jaxtyping import Float, Float32, Int64
 from weightspace.config import BadInput
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.lookup import find_checkpoints
-from weightspace.layout import Layout
 from weightspace.probes.config import FeatureName, ProbesConfig
-from weightspace.probes.statistics import summarize_layers
+from weightspace.probes.statistics import StatisticsKind, summarize_layers
+from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
 WORD_FACTORS = ("activation", "init", "optimizer")
 NUMBER_FACTORS = ("lr", "weight_decay", "dropout", "batch_size", "train_fraction")
 LOG_FACTORS = ("lr", "weight_decay")
+ANY_LAYOUT: tuple[FeatureName, ...] = ("embedding", "untrained_encoder", "factors", "epoch_only", "factors_epoch")
+"""As many numbers for a network of any layout, as long as the summary of its embedding is."""
+WeightFeature = Literal["weights", "last_layer"] | StatisticsKind
 
 
 @dataclass(frozen=True)
 class ProbeData:
     """Checkpoints that probes learn from and are judged by, with their embeddings."""
 
-    layout: Layout
     table: pd.DataFrame
-    weights: Float32[np.ndarray, "checkpoints weights"]
+    networks: Checkpoints | None
+    """The same rows with their weights; None where there are several layouts."""
     summary: Float32[np.ndarray, "checkpoints d_summary"]
-    tokens: Float32[np.ndarray, "checkpoints tokens d_latent"]
+    tokens: Float32[np.ndarray, "checkpoints tokens d_latent"] | None
+    """None where there are several layouts."""
     untrained: Float32[np.ndarray, "checkpoints d_summary"] | None
 
     def rows(self, split: str) -> Int64[np.ndarray, " rows"]:
@@ -51,28 +56,52 @@ class Features:
         return Features(self.name, self.values[:, keep], tuple(self.answers[i] for i in keep))
 
 
-def gather_probe_data(config: ProbesConfig, data: WeightData, embeddings: Embeddings) -> ProbeData:
+def gather_probe_data(
+    config: ProbesConfig, data: Mapping[str, WeightData] | WeightData, embeddings: Embeddings
+) -> ProbeData:
     """Choose the epochs of a configuration, leave out what diverged, and find the embedding of each checkpoint.
 
+    Args:
+        data: of several layouts, by name.
+
     Raises:
-        BadInput: a checkpoint has no embedding, or too few members remain.
+        BadInput: a checkpoint has no embedding, too few members remain, or features are of networks of one layout only
+            where there are several.
     """
-    table = data.checkpoints.table
+    parts = [data] if isinstance(data, WeightData) else [*data.values()]
+    if len(parts) > 1:
+        check_features(config)
+    table = parts[0].table if len(parts) == 1 else pd.concat([part.table for part in parts], ignore_index=True)
     steps = table["epoch"].to_numpy() - config.first_epoch
     keep = ~table["diverged"].to_numpy(bool) & (steps >= 0) & (steps % config.every_epochs == 0)
     # Rows of one member lie together, which the pair counts behind Kendall's tau rely on.
     order = np.lexsort((table["epoch"].to_numpy(), table["member"].to_numpy(str)))
     order = order[keep[order]]
     places = find_checkpoints(table.iloc[order], embeddings.table, config.embeddings)
-    chosen = data.checkpoints.select(order)
-    check_members(chosen.table, config)
-    summary, tokens = embeddings.summary[places], embeddings.tokens[places]
+    chosen = table.iloc[order].reset_index(drop=True)
+    check_members(chosen, config)
+    networks = parts[0].checkpoints.select(order) if len(parts) == 1 else None
+    summary, tokens = embeddings.summary[places], None if embeddings.tokens is None else embeddings.tokens[places]
     untrained = None if embeddings.untrained is None else embeddings.untrained[places]
     if untrained is None and "untrained_encoder" in config.features:
         raise BadInput(
             f"features: untrained_encoder, wanted `untrained_baseline: true` in embeddings {config.embeddings}"
         )
-    return ProbeData(chosen.layout, chosen.table, chosen.weights, summary, tokens, untrained)
+    return ProbeData(chosen, networks, summary, tokens, untrained)
+
+
+def check_features(config: ProbesConfig) -> None:
+    """Refuse features whose number follows from the layout of a network, where there are several.
+
+    Raises:
+        BadInput: naming them.
+    """
+    unfit = [name for name in config.features if name not in ANY_LAYOUT]
+    if unfit:
+        raise BadInput(
+            f"features: got {', '.join(unfit)}, which networks of several layouts have not as many of; weights "
+            f"{config.weights} has several; wanted some of {', '.join(ANY_LAYOUT)}"
+        )
 
 
 def check_members(table: pd.DataFrame, config: ProbesConfig) -> None:
@@ -113,17 +142,27 @@ def compute_columns(
         case "embedding":
             values = data.summary
         case "embedding_tokens":
+            assert data.tokens is not None
             values = data.tokens.reshape(len(data.tokens), -1)
         case "untrained_encoder":
             assert data.untrained is not None
             values = data.untrained
-        case "weights":
-            values = data.weights
-        case "last_layer":
-            values = data.weights[:, data.layout.layer_slice(data.layout.num_layers - 1)]
         case _:
-            values = summarize_layers(data.layout, data.weights, name)
+            assert data.networks is not None
+            values = describe_weights(name, data.networks)
     return values, ("",) * values.shape[1]
+
+
+def describe_weights(name: WeightFeature, networks: Checkpoints) -> Float32[np.ndarray, "checkpoints features"]:
+    """Compute a set of features that comes from the weights themselves."""
+    layout = networks.layout
+    match name:
+        case "weights":
+            return networks.weights
+        case "last_layer":
+            return networks.weights[:, layout.layer_slice(layout.num_layers - 1)]
+        case _:
+            return summarize_layers(layout, networks.weights, name)
 
 
 def state_factors(

@@ -1,7 +1,7 @@
 """Predict every target from every set of features, and score the predictions."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -48,8 +48,13 @@ class ProbeTables:
     """A row for each checkpoint and probe of a number: truth and prediction."""
 
 
-def run_probes(config: ProbesConfig, data: WeightData, embeddings: Embeddings) -> ProbeTables:
+def run_probes(
+    config: ProbesConfig, data: Mapping[str, WeightData] | WeightData, embeddings: Embeddings
+) -> ProbeTables:
     """Fit probes on train members, choose their penalties on validation members and score them on every side.
+
+    Args:
+        data: of several layouts, by name.
 
     Raises:
         BadInput: a target is unknown to the data, members are too few, or embeddings are of other weights.

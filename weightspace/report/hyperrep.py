@@ -1,5 +1,7 @@
 """Show a hyper-representation: how it learned, what it keeps of a network, and how networks lie in it."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
@@ -34,6 +36,13 @@ KEPT = {
     "agreement": "agreement",
 }
 """Figures about reconstructed networks, and the columns that they are means of."""
+HEALTH = {
+    "participation": "participation ratio",
+    "effective_rank": "effective rank",
+    "idle": "idle dimensions, %",
+    "collapse": "likeness of networks",
+}
+"""Figures about latents, and what the page calls them."""
 Errors = dict[tuple[str, str, str], Interval]
 """By method, split and layer."""
 
@@ -51,7 +60,7 @@ def show_hyperrep(study: Study, entry: Entry, named: bool) -> list[Part]:
     plots = [draw_term(entry, history, term) for term in find_terms(history)]
     parts = [Part(entry.name if named else "", [describe_training(entry)], plots, small=True)]
     for embeddings in study.using("embeddings", "hyperrep", entry.name):
-        parts += [show_reconstruction(embeddings), show_map(embeddings)]
+        parts += [show_reconstruction(embeddings), *show_health(embeddings), show_map(embeddings)]
     kept = [samples for samples in study.using("samples", "hyperrep", entry.name) if "kept" in samples.tables]
     return [*parts, *(show_kept(samples) for samples in kept)]
 
@@ -120,7 +129,66 @@ def show_reconstruction(embeddings: Entry) -> Part:
         f"{members.get('val', 0)} chose its best moment, {members.get('test', 0)} had no part in it (unseen)."
     )
     plot = draw_reconstruction(embeddings, errors, layers)
-    return Part("Reconstruction", [text], [plot], tables=[tabulate_reconstruction(errors, layers)])
+    tables = [tabulate_reconstruction(errors, layers), *tabulate_zoos(embeddings)]
+    return Part("Reconstruction", [text], [plot], tables=tables)
+
+
+def estimate_zoo_errors(embeddings: Entry) -> dict[tuple[str, str], Interval]:
+    """Return the mean error of whole networks by zoo and split, drawn by member; nothing where there is one zoo."""
+    reconstruction = embeddings.table("reconstruction")
+    if "zoo" not in reconstruction or len(words(reconstruction, "zoo")) < 2:
+        return {}
+    whole = pick(reconstruction, method="hyperrep", layer="all")
+    found = {
+        (zoo, split): pick(whole, zoo=zoo, split=split)
+        for zoo in words(whole, "zoo")
+        for split in words(whole, "split")
+    }
+    return {key: estimate_mean(rows["error"], rows["member"]) for key, rows in found.items() if len(rows)}
+
+
+def tabulate_zoos(embeddings: Entry) -> list[Table]:
+    """Tabulate the reconstruction error by zoo, where there are several."""
+    errors = estimate_zoo_errors(embeddings)
+    if not errors:
+        return []
+    zoos = list(dict.fromkeys(zoo for zoo, _ in errors))
+    rows = [
+        [Cell(zoo), *(make_error_cell(errors.get((zoo, split), UNKNOWN), False) for split in SIDES)] for zoo in zoos
+    ]
+    note = "Whole networks: means over checkpoints with 95% bootstrap intervals over members."
+    return [Table("Reconstruction error by zoo.", ["zoo", *SIDES.values()], rows, note)]
+
+
+def list_health(embeddings: Entry) -> list[dict[str, Any]]:
+    """List what was measured of latents, of seen and of unseen members; nothing where it was not."""
+    if "latent" not in embeddings.tables:
+        return []
+    rows = embeddings.table("latent").to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows if row["split"] in SIDES]
+
+
+def show_health(embeddings: Entry) -> list[Part]:
+    """Show how much of the latent space is used, where it was measured."""
+    health = list_health(embeddings)
+    if not health:
+        return []
+    rows = [
+        [
+            Cell(", ".join([*filter(None, [row.get("layout")]), SIDES[row["split"]]])),
+            Cell(f"{row['dimensions']:.0f}"),
+            *(Cell(f"{100 * row[name] if name == 'idle' else row[name]:.3g}") for name in HEALTH),
+        ]
+        for row in health
+    ]
+    note = (
+        "Dimensions: numbers of a latent. Participation ratio and effective rank count how many of their principal "
+        "directions tell networks apart; a dimension is idle if its variance between networks is less than a hundredth "
+        "of the median one. Likeness: mean cosine between the latents of networks of different members; at 1 all "
+        "networks are represented alike, and the space has collapsed."
+    )
+    table = Table("Use of the latent space.", ["members", "dimensions", *HEALTH.values()], rows, note)
+    return [Part("Latent space", tables=[table])]
 
 
 def draw_reconstruction(embeddings: Entry, errors: Errors, layers: list[str]) -> Plot:

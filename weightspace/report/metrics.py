@@ -7,7 +7,14 @@ import numpy as np
 
 from weightspace.report.blocks import Interval
 from weightspace.report.contests import find_figure, find_measure, hold_contests, list_targets
-from weightspace.report.hyperrep import SIDES, estimate_errors, estimate_kept
+from weightspace.report.hyperrep import (
+    HEALTH,
+    SIDES,
+    estimate_errors,
+    estimate_kept,
+    estimate_zoo_errors,
+    list_health,
+)
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.samples import list_starts
 from weightspace.report.statistics import estimate_mean
@@ -78,6 +85,18 @@ def gather_reconstruction(tree: Tree, entry: Entry) -> None:
             name = SIDES[split] if method == "hyperrep" else f"{method}_{SIDES[split]}"
             folders = ("reconstruction",) if layer == "all" else ("reconstruction", "layers", layer)
             put(tree, (*folders, name), figure)
+    for (zoo, split), figure in estimate_zoo_errors(entry).items():
+        if split in SIDES:
+            put(tree, ("reconstruction", "zoos", zoo, SIDES[split]), figure)
+    gather_latent(tree, entry)
+
+
+def gather_latent(tree: Tree, entry: Entry) -> None:
+    """Gather `latent.<figure>_<seen|unseen>`, of several layouts below `latent.layouts.<layout>`."""
+    for row in list_health(entry):
+        folders = ("latent", "layouts", row["layout"]) if "layout" in row else ("latent",)
+        for figure in HEALTH:
+            put(tree, (*folders, f"{figure}_{SIDES[row['split']]}"), float(row[figure]))
 
 
 def gather_probes(tree: Tree, entry: Entry) -> None:

@@ -115,8 +115,6 @@ def read_entry(folder: Path, stage: str) -> Entry:
         path = folder / file
         if path.suffix == ".parquet" and path.name not in LONG_TABLES:
             tables[path.stem] = read_parquet(path)
-        elif path.suffix == ".csv":
-            tables[path.stem] = pd.read_csv(path)
     about = json.loads((folder / "config.json").read_text()) if "config.json" in record.files else {}
     return Entry(record, tables, about)
 

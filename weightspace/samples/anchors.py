@@ -75,7 +75,7 @@ def take_checkpoints(
     """
     chosen = data.checkpoints.select(rows)
     places = find_checkpoints(chosen.table, embeddings.table, config.embeddings)
-    return Anchors(chosen.table, chosen.weights, embeddings.tokens[places])
+    return Anchors(chosen.table, chosen.weights, embeddings.take_tokens(places, f"embeddings {config.embeddings}"))
 
 
 def share_samples(sizes: Sequence[int], num: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Cut a weight vector into tokens of one length and put it together again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -124,7 +125,12 @@ class Tokenizer:
         return torch.cat(parts, dim=-1)
 
 
+def build_tokenizers(layouts: Mapping[str, Layout], config: Sparse | Dense) -> dict[str, Tokenizer]:
+    """Build the tokenizer of each layout that a configuration asks for, all with tokens of one width."""
+    width = max(map(widest_row, layouts.values())) if config.d_token == "auto" else config.d_token
+    return {name: Tokenizer(layout, width, config.kind) for name, layout in layouts.items()}
+
+
 def build_tokenizer(layout: Layout, config: Sparse | Dense) -> Tokenizer:
     """Build the tokenizer that a configuration asks for."""
-    width = widest_row(layout) if config.d_token == "auto" else config.d_token
-    return Tokenizer(layout, width, config.kind)
+    return build_tokenizers({"": layout}, config)[""]

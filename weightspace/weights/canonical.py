@@ -188,13 +188,34 @@ def scale_units(
     scaled = weights.clone()
     for rows in select_rows(weights, activations, HOMOGENEOUS):
         current = weights[rows].double()
-        for name in layout.permutation_sizes:
-            norms = measure_norms(layout, name, current, outgoing=False)
-            weigh_units(layout, current, name, torch.where(norms > 0, 1 / norms, 1.0))
+        scale_in_place(layout, current)
         current = current.to(weights.dtype)
         fits = current.isfinite().all(1)
         scaled[rows[fits]] = current[fits]
     return scaled
+
+
+def scale_in_place(layout: Layout, weights: Float64[Tensor, "num weights"]) -> dict[str, Float64[Tensor, "num size"]]:
+    """Give the incoming weights and bias of every hidden unit norm 1; return what each was multiplied by."""
+    factors: dict[str, Float64[Tensor, "num size"]] = {}
+    for name in layout.permutation_sizes:
+        norms = measure_norms(layout, name, weights, outgoing=False)
+        factors[name] = torch.where(norms > 0, 1 / norms, 1.0)
+        weigh_units(layout, weights, name, factors[name])
+    return factors
+
+
+def undo_scale(
+    layout: Layout, originals: Float[Tensor, "num weights"], scaled: Float[Tensor, "num weights"]
+) -> dict[str, Float64[Tensor, "num size"]]:
+    """Return what brings the units of scaled networks back to the scales of their originals; for `weigh_units`.
+
+    Args:
+        scaled: what `scale_units` made of the originals.
+    """
+    factors = scale_in_place(layout, originals.double())
+    kept = (scaled == originals).all(1, keepdim=True)
+    return {name: torch.where(kept, 1.0, 1 / factor) for name, factor in factors.items()}
 
 
 def list_orientable(architecture: Architecture) -> list[str]:

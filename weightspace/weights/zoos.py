@@ -13,10 +13,9 @@ from jaxtyping import Float32, Int64
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
-from weightspace.schema import LAYOUT
+from weightspace.schema import LAYOUT, ZOO
 from weightspace.store import find_weights, list_layouts, read_columns
 
-ZOO = "zoo"
 GAPPED = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 """Types of pandas for columns with gaps, which would otherwise become floats or objects."""
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.weightspace.hyperrep.small_model import build_untrained, make_config, make_data
+from tests.weightspace.weights.made_up_zoo import configure
 from weightspace.config import BadInput
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embed import embed_checkpoints
@@ -21,6 +24,7 @@ CONFIG = EmbeddingsConfig(
     device="cpu",
 )
 DIVERGED = [4, 30]
+SCALED = {"scale": True, "orient": False}
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +139,13 @@ def test_halo_too_wide_is_refused(data, hyperrep):
 def test_model_of_another_seed_embeds_otherwise(data, embedded):
     other = build_untrained(make_config(training={"seed": 5}))
     assert not np.allclose(embed_checkpoints(data, other, None, CONFIG)[0].tokens, embedded[0].tokens, atol=1e-3)
+
+
+def test_networks_of_another_canonical_form_are_refused(data, hyperrep):
+    aligned = configure(zoo="z")
+    known = replace(hyperrep, origin=aligned)
+    for changes, said in (({"alignment": {"kind": "none"}}, "alignment"), ({"canonical": SCALED}, "canonical")):
+        about = {"weights": configure(zoo="z", **changes).model_dump(mode="json")}
+        other = replace(data, checkpoints=replace(data.checkpoints, about=about))
+        with pytest.raises(BadInput, match=f"weights/w: made with {said} .*, wanted .*, as in weights/w"):
+            embed_checkpoints(other, known, None, CONFIG)

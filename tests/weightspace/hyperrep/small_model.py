@@ -52,9 +52,11 @@ def make_config(**changes: Any) -> HyperrepConfig:
         },
         "training": {
             "epochs": {"kind": "range", "first": 0, "last": None, "every": 1},
+            "sampling": {"kind": "proportional"},
             "steps": 12,
             "batch_size": 8,
             "lr": 3e-3,
+            "schedule": "one_cycle",
             "warmup": 0.3,
             "weight_decay": 0.01,
             "clip": 1.0,

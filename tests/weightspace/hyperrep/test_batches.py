@@ -17,8 +17,8 @@ from weightspace.hyperrep.batches import (
     select_epochs,
     tell_activations,
 )
-from weightspace.hyperrep.hyperrep import build_tokenizer
 from weightspace.hyperrep.kinds import PADDING, tell_kinds
+from weightspace.tokens.tokenizer import build_tokenizer
 from weightspace.weights.config import EpochList, EpochRange
 
 ALL_EPOCHS = EpochRange(kind="range", first=0, last=None, every=1)
@@ -36,13 +36,13 @@ def pool(data):
 
 
 def make_batching(data, config):
-    tokenizer = build_tokenizer(data.checkpoints.layout, config)
+    tokenizer = build_tokenizer(data.checkpoints.layout, config.tokens)
     return Batching(tokenizer, tell_kinds(tokenizer), 9, config.views)
 
 
 def cut_batch(pool, window=None, **views):
     config = make_config(views={"permute": "none", "noise": 0.0, "erase": 0.0, "target": "clean"} | views)
-    tokenizer = build_tokenizer(make_data(4).checkpoints.layout, config)
+    tokenizer = build_tokenizer(make_data(4).checkpoints.layout, config.tokens)
     window = window or tokenizer.num_tokens
     batching = Batching(tokenizer, tell_kinds(tokenizer), window, config.views)
     return make_batch(pool, torch.arange(6), batching, config.views, seed_stream(0, 9)), tokenizer

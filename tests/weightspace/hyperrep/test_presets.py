@@ -10,12 +10,11 @@ from tests.weightspace.hyperrep.small_model import CPU, make_data
 from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
 from weightspace.hyperrep.config import HyperrepConfig, ModelConfig, Sizes
-from weightspace.hyperrep.hyperrep import build_tokenizer
 from weightspace.hyperrep.model import Autoencoder, LayerMaps
 from weightspace.hyperrep.presets import METHODS, PresetName, SizeName, build_preset
 from weightspace.hyperrep.train import measure_sizes, train_hyperrep
 from weightspace.networks import build_cnn_l, build_cnn_s, build_layout
-from weightspace.tokens.tokenizer import Tokenizer
+from weightspace.tokens.tokenizer import Tokenizer, build_tokenizer
 
 NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
@@ -64,9 +63,9 @@ def test_every_preset_is_a_configuration_that_says_all(name, size):
 )
 def test_2021_has_the_published_parameters(changes, encoder, decoder):
     config = build_preset("ecd_2021", "published", "w")
-    tokenizer = build_tokenizer(build_layout(build_cnn_s()), config)
+    tokenizer = build_tokenizer(build_layout(build_cnn_s()), config.tokens)
     said = config.model.model_copy(update=changes)
-    model = build_empty(said, measure_sizes(tokenizer, config))
+    model = build_empty(said, measure_sizes([tokenizer], config))
     assert tokenizer.num_tokens == 48
     into = count_padding(model.encoder.embed, tokenizer, said.d_model, out=False)
     back = count_padding(model.to_token, tokenizer, said.d_model, out=True)
@@ -99,9 +98,9 @@ def test_methods_of_2021_differ_by_their_loss_alone():
 
 def test_sane_for_cnns_has_the_published_sizes():
     config = build_preset("sane_cnn", "published", "w")
-    tokenizer = build_tokenizer(build_layout(build_cnn_l()), config)
+    tokenizer = build_tokenizer(build_layout(build_cnn_l()), config.tokens)
     assert (tokenizer.d_token, tokenizer.num_tokens, config.window) == (289, 93, 64)
-    model = build_empty(config.model, measure_sizes(tokenizer, config))
+    model = build_empty(config.model, measure_sizes([tokenizer], config))
     assert count(model) / 1e9 == pytest.approx(0.20, abs=0.005)
 
 
@@ -118,8 +117,8 @@ def test_models_for_resnets_have_the_published_sizes(name, positions, parameters
 
 def test_behavioural_has_the_published_sizes():
     config = build_preset("behavioural", "published", "w", "i")
-    tokenizer = build_tokenizer(build_layout(build_cnn_l()), config)
-    model = build_empty(config.model, measure_sizes(tokenizer, config))
+    tokenizer = build_tokenizer(build_layout(build_cnn_l()), config.tokens)
+    model = build_empty(config.model, measure_sizes([tokenizer], config))
     assert count(model) / 1e6 == pytest.approx(13, abs=0.5)
     assert tokenizer.num_tokens * config.model.d_latent == 93 * 64
     behaviour = config.loss.behaviour

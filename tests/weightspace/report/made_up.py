@@ -100,7 +100,7 @@ def write_study(root: Path, plan: Plan) -> Path:
         lambda f: write_part(f / "part-00000.parquet", Checkpoints(layout, table, weights, about)),
         zoo="tiny",
     )
-    keep("hyperrep", "sane", lambda f: make_history(rng).to_csv(f / "history.csv", index=False), weights="tiny")
+    keep("hyperrep", "sane", lambda f: make_history(rng).to_parquet(f / "history.parquet"), weights="tiny")
     keep("embeddings", "sane", lambda f: write_embeddings(f, table, rng), weights="tiny", hyperrep="sane")
     keep("probes", "main", lambda f: write_probes(f, table, plan, rng), weights="tiny", embeddings="sane")
     keep(
@@ -193,6 +193,10 @@ def write_embeddings(folder: Path, table: pd.DataFrame, rng: np.random.Generator
             error = level * rng.lognormal(0, 0.15, len(table))
             parts.append(table[["member", "epoch", "split"]].assign(method=method, layer=layer, error=error))
     pd.concat(parts).to_parquet(folder / "reconstruction.parquet")
+    figures = {"dimensions": 8.0, "participation": 3.5, "effective_rank": 4.25, "idle": 0.125, "collapse": 0.5}
+    pd.DataFrame([{"split": split, **figures} for split in ("train", "val", "test")]).to_parquet(
+        folder / "latent.parquet"
+    )
 
 
 def write_probes(folder: Path, table: pd.DataFrame, plan: Plan, rng: np.random.Generator) -> None:

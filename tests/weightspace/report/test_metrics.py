@@ -34,6 +34,7 @@ def metrics(study):
         "reconstruction.pca_unseen",
         "reconstruction.layers.conv1.unseen",
         "reconstruction.accuracy_kept_unseen",
+        "latent.effective_rank_unseen",
         "probes.test_accuracy.embedding.r2",
         "probes.test_accuracy.embedding.r2_low",
         "probes.test_accuracy.embedding.r2_high",
