@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weightspace.hyperrep.config import ModelConfig, Sizes
+from weightspace.hyperrep.dropout import drop
 from weightspace.hyperrep.kinds import KINDS, PADDING, WEIGHT
 from weightspace.hyperrep.positions import Positions, Waves
 
@@ -57,7 +58,7 @@ class Block(nn.Module):
 
     def drop(self, x: Float[Tensor, "batch tokens d"]) -> Float[Tensor, "batch tokens d"]:
         """Drop numbers in training."""
-        return F.dropout(x, self.dropout, self.training)
+        return drop(x, self.dropout, self.training)
 
     def forward(
         self, x: Float[Tensor, "batch tokens d_model"], visible: Bool[Tensor, "batch 1 1 tokens"] | None
@@ -92,7 +93,10 @@ class LayerMaps(nn.Module):
     ) -> Float[Tensor, "batch tokens d_out"]:
         """Map each token by the matrix of its layer."""
         if layers.ndim == 1:
-            mapped = torch.bmm(x.transpose(0, 1), self.maps[layers].transpose(1, 2)).transpose(0, 1)
+            # Tokens of a layer lie together: a product for each layer, where one for each token would copy its matrix.
+            layer, counts = layers.unique_consecutive(return_counts=True)
+            runs = zip(layer.tolist(), x.split(counts.tolist(), dim=1), strict=True)
+            mapped = torch.cat([F.linear(run, self.maps[number]) for number, run in runs], dim=1)
         else:
             mapped = torch.einsum("bti,btoi->bto", x, self.maps[layers])
         return mapped if self.biases is None else mapped + self.biases[layers]
