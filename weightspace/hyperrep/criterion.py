@@ -81,7 +81,7 @@ def measure_terms(
     rules, kinds, positions, device = criterion.rules, batch.kinds, batch.positions, batch.inputs.device
     half = torch.autocast(device.type, torch.bfloat16, enabled=criterion.half)
     with half, drop_by_step(model, criterion.seed, step, device):
-        latents, features = model.embed(batch.inputs, kinds, positions)
+        latents, features = model.embed(batch.inputs, kinds, positions, all_features=False)
         outputs = model.decode(latents, kinds, positions).float()
         projections = model.project(latents, features).float()
     spreads = None if criterion.spreads is None else criterion.spreads[batch.layout]

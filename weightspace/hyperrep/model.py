@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from weightspace.hyperrep.config import ModelConfig, Sizes
+from weightspace.hyperrep.dropout import drop
 from weightspace.hyperrep.kinds import KINDS, PADDING, WEIGHT
 from weightspace.hyperrep.positions import Positions, Waves
 
@@ -58,21 +59,31 @@ class Block(nn.Module):
 
     def drop(self, x: Float[Tensor, "batch tokens d"]) -> Float[Tensor, "batch tokens d"]:
         """Drop numbers in training."""
-        return F.dropout(x, self.dropout, self.training)
+        return drop(x, self.dropout, self.training)
 
     def forward(
-        self, x: Float[Tensor, "batch tokens d_model"], visible: Bool[Tensor, "batch 1 1 tokens"] | None
-    ) -> Float[Tensor, "batch tokens d_model"]:
+        self,
+        x: Float[Tensor, "batch tokens d_model"],
+        visible: Bool[Tensor, "batch 1 1 tokens"] | None,
+        num_wanted: int | None = None,
+    ) -> Float[Tensor, "batch wanted d_model"]:
         """Let tokens see each other, then work on each.
 
         Args:
             visible: which tokens may be looked at; None means all.
+            num_wanted: return so many of the first tokens, which see all; None means all.
         """
-        heads = self.query_key_value(self.norm_attention(x)).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        normed, num = self.norm_attention(x), x.shape[1] if num_wanted is None else num_wanted
+        if num == x.shape[1]:
+            queries, others = self.query_key_value(normed).tensor_split((x.shape[-1],), dim=-1)
+        else:
+            to_query, to_others = self.query_key_value.weight.tensor_split((x.shape[-1],))
+            queries, others = F.linear(normed[:, :num], to_query), F.linear(normed, to_others)
+        query = queries.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        key, value = others.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
-        x = x + self.drop(self.attended(mixed.transpose(1, 2).flatten(2)))
+        x = x[:, :num] + self.drop(self.attended(mixed.transpose(1, 2).flatten(2)))
         return x + self.drop(self.narrow(self.drop(F.gelu(self.widen(self.norm_mlp(x))))))
 
 
@@ -93,7 +104,10 @@ class LayerMaps(nn.Module):
     ) -> Float[Tensor, "batch tokens d_out"]:
         """Map each token by the matrix of its layer."""
         if layers.ndim == 1:
-            mapped = torch.bmm(x.transpose(0, 1), self.maps[layers].transpose(1, 2)).transpose(0, 1)
+            # Tokens of a layer lie together: a product for each layer, where one for each token would copy its matrix.
+            layer, counts = layers.unique_consecutive(return_counts=True)
+            runs = zip(layer.tolist(), x.split(counts.tolist(), dim=1), strict=True)
+            mapped = torch.cat([F.linear(run, self.maps[number]) for number, run in runs], dim=1)
         else:
             mapped = torch.einsum("bti,btoi->bto", x, self.maps[layers])
         return mapped if self.biases is None else mapped + self.biases[layers]
@@ -196,8 +210,13 @@ class Transformer(nn.Module):
         moments: Float[Tensor, "batch tokens moments"] | None,
         positions: Int64[Tensor, "*batch tokens 3"],
         present: Bool[Tensor, "*batch tokens"],
-    ) -> Float[Tensor, "batch more d_model"]:
-        """Work on each token in view of the others that are present; a class token comes before them."""
+        num_wanted: int | None = None,
+    ) -> Float[Tensor, "batch wanted d_model"]:
+        """Work on each token in view of the others that are present; a class token comes before them.
+
+        Args:
+            num_wanted: return so many of the first tokens; None means all.
+        """
         x = apply_map(self.embed, x, positions) + self.positions(positions)
         if self.moments is not None and moments is not None:
             x = x + self.moments(moments)
@@ -205,9 +224,10 @@ class Transformer(nn.Module):
         if self.class_token is not None:
             x = self.class_token(x)
             visible = None if visible is None else F.pad(visible, (1, 0), value=True)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x, visible)
-        return self.norm(x)
+        return self.norm(last(x, visible, num_wanted))
 
 
 def compress(
@@ -251,12 +271,18 @@ class Autoencoder(nn.Module):
         tokens: Float[Tensor, "batch tokens d_token"],
         kinds: Int64[Tensor, "*batch tokens d_token"],
         positions: Int64[Tensor, "*batch tokens 3"],
-    ) -> tuple[Float[Tensor, "batch latents d_latent"], Float[Tensor, "batch tokens d_model"]]:
-        """Give the latents, and the features of each token that they come from; padding has no effect."""
+        *,
+        all_features: bool = True,
+    ) -> tuple[Float[Tensor, "batch latents d_latent"], Float[Tensor, "batch some d_model"]]:
+        """Give the latents, and the features of each token that they come from; padding has no effect.
+
+        Args:
+            all_features: False leaves out features that no latent comes from, and the work that only they need.
+        """
         real = kinds != PADDING
         tokens = tokens.where(real, 0)
         if self.config.latent.kind == "network":
-            return self.embed_whole(tokens, positions, real.any(-1), self.config.latent.compression)
+            return self.embed_whole(tokens, positions, real.any(-1), self.config.latent.compression, all_features)
         if not self.config.token_scale:
             features = self.encoder(tokens, None, positions, real.any(-1))
             latents = self.to_latent(features)
@@ -274,9 +300,11 @@ class Autoencoder(nn.Module):
         positions: Int64[Tensor, "*batch tokens 3"],
         present: Bool[Tensor, "*batch tokens"],
         compression: Literal["token", "flatten", "average"],
-    ) -> tuple[Float[Tensor, "batch 1 d_latent"], Float[Tensor, "batch tokens d_model"]]:
+        all_features: bool,
+    ) -> tuple[Float[Tensor, "batch 1 d_latent"], Float[Tensor, "batch some d_model"]]:
         """Give each network its one latent, and the features of its tokens."""
-        features = self.encoder(tokens, None, positions, present)
+        num_wanted = 1 if compression == "token" and not all_features else None
+        features = self.encoder(tokens, None, positions, present, num_wanted)
         if compression == "token":
             return self.to_latent(features[:, :1]), features[:, 1:]
         return self.to_latent(compress(features, present, compression)), features
@@ -288,7 +316,7 @@ class Autoencoder(nn.Module):
         positions: Int64[Tensor, "*batch tokens 3"],
     ) -> Float[Tensor, "batch latents d_latent"]:
         """Give the latents; as `embed`."""
-        return self.embed(tokens, kinds, positions)[0]
+        return self.embed(tokens, kinds, positions, all_features=False)[0]
 
     def decode(
         self,

@@ -127,6 +127,16 @@ def test_embeddings_keep_the_latent_and_decode_it_again(hyperrep, tmp_path):
     assert set(errors["method"]) == {"hyperrep", "pca"}
 
 
+def test_the_latent_is_the_same_without_the_features_of_tokens(weights):
+    hyperrep = build_untrained(make_config(**one_latent("token")))
+    tokenizer, model = hyperrep.tokenizer, hyperrep.model
+    inputs = tokenizer.tokenize(weights), tell_kinds(tokenizer), tokenizer.positions
+    with_all, features = model.embed(*inputs)
+    alone, none = model.embed(*inputs, all_features=False)
+    torch.testing.assert_close(alone, with_all)
+    assert (features.shape[1], none.shape[1]) == (tokenizer.num_tokens, 0)
+
+
 def test_tanh_bounds_the_latent(weights):
     hyperrep = build_untrained(make_config(**one_latent("flatten")))
     assert hyperrep.encode(1000 * weights).abs().max() <= 1
