@@ -53,7 +53,12 @@ UNREADABLE = (YAMLError, ValueError, TypeError, LookupError, AttributeError, Ass
 """What ruamel.yaml raises besides errors with a mark: for control characters, impossible dates, odd tags."""
 TAGS = ("kind", "format")
 """Keys that tell the variants of a union apart."""
-NO_ENTRY = {("weights", "zoo"): EVERY_ZOO, ("imports", "images"): NO_IMAGES, ("hyperrep", "images"): NO_IMAGES}
+NO_ENTRY = {
+    ("weights", "zoo"): EVERY_ZOO,
+    ("imports", "images"): NO_IMAGES,
+    ("hyperrep", "images"): NO_IMAGES,
+    ("embeddings", "images"): NO_IMAGES,
+}
 """What a key may say instead of the name of an entry."""
 
 
@@ -242,6 +247,8 @@ def find_files_elsewhere(name: str, entry: ImportConfig) -> Iterator[str]:
 
 def list_references(entry: Config) -> Iterator[tuple[str, str, str]]:
     """Yield section, key and name for each entry that this one names: by a field called like a section."""
+    if isinstance(entry, ReportConfig):
+        yield from (("embeddings", f"sweeps.{sweep}", name) for sweep, name in entry.list_swept())
     for key in type(entry).model_fields:
         value = getattr(entry, key)
         if key in STAGES:
@@ -254,15 +261,18 @@ def list_references(entry: Config) -> Iterator[tuple[str, str, str]]:
 def find_conflicts(study: Study, stage: str, name: str, entry: Config) -> Iterator[str]:
     """Yield where an entry names an input twice over, directly and through another, and the two differ.
 
-    Free are the images of a transfer, and the weights that a hyper-representation is used on: others than those it
-    learned from are what they are for.
+    Free are the images of a transfer and those to score samples on, and the weights that a hyper-representation is used
+    on: others than those it learned from are what they are for.
     """
-    if stage == "report":
+    if isinstance(entry, ReportConfig):
+        for sweep, embeddings in entry.list_swept():
+            if embeddings in study.embeddings and not study.embeddings[embeddings].kept_networks:
+                yield f"embeddings.{embeddings}.kept_networks: got 0, wanted more, as report.{name}.sweeps.{sweep} asks"
         return
     named = {section: other for section, _, other in list_references(entry)}
     for section, other in named.items():
         upstream = list_names(study, section).get(other)
         for shared, _, wanted in list_references(upstream) if upstream else ():
-            free = section == "hyperrep" or (stage == "transfer" and shared == "images")
+            free = section == "hyperrep" or (stage in ("transfer", "samples") and shared == "images")
             if shared in named and named[shared] != wanted and not free:
                 yield f"{stage}.{name}.{shared}: got {named[shared]!r}, wanted {wanted!r}, which {section}.{other} uses"

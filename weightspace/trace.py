@@ -12,7 +12,7 @@ from weightspace.record import Record
 
 SHORT = 12
 """Digits that are shown of a digest."""
-SECTIONS = {"reconstruction": "embeddings"}
+SECTIONS = {"reconstruction": "embeddings", "sweeps": "embeddings"}
 """Stages that sections of a report's figures come from, where they are not called alike."""
 
 

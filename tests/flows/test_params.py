@@ -68,6 +68,15 @@ def test_mistake_gets_one_line_with_key_and_wish(toy, old, new, wanted):
     assert complaint(toy.root).startswith(wanted)
 
 
+def test_samples_may_be_scored_on_other_images_than_reconstructions(tmp_path):
+    text = (Path(__file__).parents[2] / "params.yaml").read_text()
+    old, new = ("    embeddings: digits\n    images: digits", "    embeddings: digits\n    images: mnist5k")
+    assert text.count(old) == 1
+    (tmp_path / "params.yaml").write_text(text.replace(old, new))
+    study = read_study(tmp_path)
+    assert study.samples["digits"].images != study.embeddings["digits"].images
+
+
 def test_missing_file_is_named(tmp_path):
     assert complaint(tmp_path) == "missing, wanted the parameters of a study"
 

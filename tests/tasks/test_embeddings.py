@@ -1,22 +1,27 @@
+import pandas as pd
 import pytest
 
 from tasks.embeddings import make_embeddings
 from tests.weightspace.hyperrep.small_model import NoConfig, build_untrained, make_data
+from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
 from weightspace.embeddings.config import EmbeddingsConfig
-from weightspace.embeddings.embeddings import read_embeddings, read_reconstruction
+from weightspace.embeddings.embeddings import KEPT_NAME, read_embeddings, read_reconstruction
 from weightspace.hyperrep.hyperrep import MODEL_NAME
+from weightspace.images.image_set import write_image_set
 from weightspace.record import RECORD_NAME, read_record, write_record
 from weightspace.weights.weight_data import write_weight_data
 
 CONFIG = EmbeddingsConfig(
     weights="w",
     hyperrep="h",
+    images=".",
     summary="latents",
     halo=2,
     networks_at_once=16,
     reconstruction_baseline=True,
     untrained_baseline=False,
+    kept_networks=0,
     device="cpu",
 )
 
@@ -24,7 +29,11 @@ CONFIG = EmbeddingsConfig(
 @pytest.fixture
 def study(tmp_path):
     data = make_data(12)
-    writers = {"weights/w": lambda folder: write_weight_data(folder, data), "hyperrep/h": build_untrained().save}
+    writers = {
+        "weights/w": lambda folder: write_weight_data(folder, data),
+        "hyperrep/h": build_untrained().save,
+        "images/i": lambda folder: write_image_set(folder, build_image_set()),
+    }
     for place, write in writers.items():
         folder = tmp_path / "data" / place
         folder.mkdir(parents=True)
@@ -47,6 +56,16 @@ def test_embeddings_are_written_with_a_record_of_their_inputs(study):
     assert embeddings.table.drop(columns="reconstruction_error").equals(wanted)
     errors = read_reconstruction(folder)
     assert len(errors[(errors["method"] == "hyperrep") & (errors["layer"] == "all")]) == len(wanted)
+
+
+def test_networks_that_run_on_images_make_those_an_input(study):
+    make_embeddings("e", CONFIG.model_copy(update={"images": "i", "kept_networks": 2}), study)
+    folder = study / "data/embeddings/e"
+    assert "images/i" in read_record(folder).inputs
+    kept = pd.read_parquet(folder / KEPT_NAME)
+    assert kept.groupby(["method", "split"]).size().to_dict() == {
+        (method, split): 2 for method in ("hyperrep", "pca") for split in ("test", "train")
+    }
 
 
 def test_same_inputs_give_the_same_bytes(study):

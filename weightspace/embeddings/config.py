@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from weightspace.config import Config
+from weightspace.hyperrep.config import NO_IMAGES
 
 
 class EmbeddingsConfig(Config):
@@ -14,6 +15,9 @@ class EmbeddingsConfig(Config):
     """Name of a weight data set of this study, of layouts that the hyper-representation learned from."""
     hyperrep: str
     """Name of a hyper-representation of this study."""
+    images: str
+    """Name of the image set to compare networks and their reconstructions on; that of the zoo. `.` where none is at
+    hand: DVC then looks at all image sets for a change."""
     summary: Literal["features", "latents", "pooled"]
     """What stands for a whole network: `features`, the mean over each layer's tokens of what the encoder knows of
     them; `latents`, mean and standard deviation over each layer's tokens of their latents; `pooled`, the mean of all
@@ -26,5 +30,18 @@ class EmbeddingsConfig(Config):
     """Measure principal components with as many numbers a network beside the hyper-representation."""
     untrained_baseline: bool
     """Sum networks up by the encoder as it was before its first step, too: what needs no training."""
+    kept_networks: int = Field(ge=0)
+    """Members of the train side, and as many of the test side, that run on images beside their reconstructions at the
+    last epoch; 0 runs none. The baselines above are run too, where they are asked for."""
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
+
+    @model_validator(mode="after")
+    def check_images(self) -> "EmbeddingsConfig":
+        """Refuse to run networks without images."""
+        if self.kept_networks and self.images == NO_IMAGES:
+            raise ValueError(
+                f"kept_networks {self.kept_networks} with images {self.images!r}; wanted the image set that the "
+                "networks were trained on, or 0 networks"
+            )
+        return self

@@ -1,6 +1,8 @@
 """Embed the checkpoints of a weight data set, and measure what their reconstructions lose."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,26 +13,48 @@ from torch import Tensor
 from weightspace.config import BadInput
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import Embeddings
-from weightspace.embeddings.reconstruction import ALL_LAYERS, fit_components, measure_errors, tabulate_errors
+from weightspace.embeddings.kept import Rebuild, compare_networks
+from weightspace.embeddings.reconstruction import (
+    ALL_LAYERS,
+    PrincipalComponents,
+    fit_components,
+    measure_errors,
+    tabulate_errors,
+)
 from weightspace.embeddings.summary import summarize_tokens
 from weightspace.hyperrep.hyperrep import Hyperrep, choose_hyperrep
+from weightspace.images.image_set import ImageSet
 from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """What the stage leaves."""
+
+    embeddings: Embeddings
+    """In the order of the data set."""
+    errors: pd.DataFrame
+    """Of reconstruction, by checkpoint, method and layer."""
+    kept: pd.DataFrame | None
+    """What some members and their reconstructions do on images, by member and method; None where none were run."""
+
+
 def embed_checkpoints(
-    data: WeightData, hyperrep: Hyperrep, untrained: Hyperrep | None, config: EmbeddingsConfig
-) -> tuple[Embeddings, pd.DataFrame]:
+    data: WeightData,
+    hyperrep: Hyperrep,
+    untrained: Hyperrep | None,
+    config: EmbeddingsConfig,
+    images: ImageSet | None = None,
+) -> Embedded:
     """Embed the checkpoints that have not diverged.
 
     Args:
         untrained: the same before its first step, by which networks are summed up too; None does without.
-
-    Returns:
-        Embeddings in the order of the data set, and reconstruction errors by checkpoint, method and layer.
+        images: to run networks and their reconstructions on; None runs none.
 
     Raises:
-        BadInput: the model learned from another layout, or its window cannot hold the halo.
+        BadInput: the model learned from another layout, its window cannot hold the halo, or the images do not fit.
     """
     where = f"weights/{config.weights}"
     hyperrep.check_layout(data.checkpoints.layout, where)
@@ -38,12 +62,40 @@ def embed_checkpoints(
     kept = data.checkpoints.select(~data.checkpoints.table["diverged"].to_numpy(dtype=bool))
     weights = torch.from_numpy(kept.weights)
     latents, features = hyperrep.embed(weights, config.halo, config.networks_at_once)
-    errors = measure_reconstructions(kept, latents, hyperrep, config)
+    components = fit_baseline(kept, latents[0].numel(), hyperrep) if config.reconstruction_baseline else None
+    errors = measure_reconstructions(kept, latents, components, hyperrep, config)
     whole = errors[(errors["method"] == "hyperrep") & (errors["layer"] == ALL_LAYERS)]
     table = kept.table.assign(reconstruction_error=np.asarray(whole["error"]))
     summary = summarize_tokens(latents, features, hyperrep.tokenizer, config.summary)
     baseline = None if untrained is None else sum_up(untrained, weights, config)
-    return Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy(), baseline), errors
+    embeddings = Embeddings(table, summary.cpu().numpy(), latents.cpu().numpy(), baseline)
+    if images is None:
+        return Embedded(embeddings, errors, None)
+    rebuild = list_rebuilders(hyperrep, untrained, components, config)
+    return Embedded(embeddings, errors, compare_networks(kept, rebuild, hyperrep, images, config))
+
+
+def list_rebuilders(
+    hyperrep: Hyperrep, untrained: Hyperrep | None, components: PrincipalComponents | None, config: EmbeddingsConfig
+) -> dict[str, Rebuild]:
+    """Name every way that networks are taken apart and put together again."""
+    rebuild: dict[str, Rebuild] = {"hyperrep": partial(hyperrep.reconstruct, halo=config.halo)}
+    if untrained is not None:
+        rebuild["untrained"] = partial(untrained.reconstruct, halo=config.halo)
+    if components is not None:
+        layout, statistics = hyperrep.layout, hyperrep.statistics
+
+        def project(weights: Tensor) -> Tensor:
+            return statistics.restore(layout, components.reconstruct(statistics.standardize(layout, weights)))
+
+        rebuild["pca"] = project
+    return rebuild
+
+
+def fit_baseline(kept: Checkpoints, num_components: int, hyperrep: Hyperrep) -> PrincipalComponents:
+    """Fit principal components on the train checkpoints, standardised."""
+    train = torch.from_numpy(kept.weights[(kept.table["split"] == "train").to_numpy()]).to(hyperrep.device)
+    return fit_components(hyperrep.statistics.standardize(hyperrep.layout, train), num_components)
 
 
 def embed_layouts(
@@ -103,6 +155,7 @@ def sum_up(
 def measure_reconstructions(
     kept: Checkpoints,
     latents: Float[Tensor, "networks tokens d_latent"],
+    components: PrincipalComponents | None,
     hyperrep: Hyperrep,
     config: EmbeddingsConfig,
 ) -> pd.DataFrame:
@@ -112,8 +165,7 @@ def measure_reconstructions(
     train = standard[torch.from_numpy(np.flatnonzero(kept.table["split"] == "train")).to(hyperrep.device)]
     decoded = hyperrep.decode(latents, config.halo, config.networks_at_once)
     reconstructed = {"hyperrep": statistics.standardize(layout, decoded)}
-    if config.reconstruction_baseline:
-        components = fit_components(train, latents[0].numel())
+    if components is not None:
         reconstructed["pca"] = components.reconstruct(standard)
     mean = train.mean(0)
     parts = [

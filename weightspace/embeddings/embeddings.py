@@ -15,7 +15,7 @@ from jaxtyping import Float32, Int64
 from weightspace.config import BadInput
 from weightspace.schema import LAYOUT
 
-EMBEDDINGS_NAME, RECONSTRUCTION_NAME = "embeddings.parquet", "reconstruction.parquet"
+EMBEDDINGS_NAME, RECONSTRUCTION_NAME, KEPT_NAME = "embeddings.parquet", "reconstruction.parquet", "kept.parquet"
 SUMMARY, TOKENS, UNTRAINED = "summary", "tokens", "untrained_summary"
 SHAPE_KEY, SHAPES_KEY = b"tokens_shape", b"tokens_shapes"
 """Tokens of a network and numbers of each; of several layouts, by name."""
@@ -136,6 +136,11 @@ def read_embeddings(folder: Path, layout: str | None = None) -> Embeddings:
 def write_reconstruction(folder: Path, errors: pd.DataFrame) -> None:
     """Write reconstruction errors into a folder that exists."""
     pq.write_table(pa.Table.from_pandas(errors, preserve_index=False), folder / RECONSTRUCTION_NAME)
+
+
+def write_kept(folder: Path, kept: pd.DataFrame) -> None:
+    """Write what networks and their reconstructions do into a folder that exists."""
+    pq.write_table(pa.Table.from_pandas(kept, preserve_index=False), folder / KEPT_NAME)
 
 
 def read_reconstruction(folder: Path) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.statistics import estimate_mean
 
 METHODS = {"hyperrep": ("hyper-representation", BLUE), "pca": ("PCA of the same size", ORANGE)}
-HEADINGS = {"hyperrep": "model", "pca": "PCA"}
+HEADINGS = {"hyperrep": "model", "untrained": "model before training", "pca": "PCA"}
 SIDES = {"train": "seen", "test": "unseen"}
 MARKERS = {"train": "o", "test": "D"}
 KEPT = {
@@ -61,8 +61,9 @@ def show_hyperrep(study: Study, entry: Entry, named: bool) -> list[Part]:
     parts = [Part(entry.name if named else "", [describe_training(entry)], plots, small=True)]
     for embeddings in study.using("embeddings", "hyperrep", entry.name):
         parts += [show_reconstruction(embeddings), *show_health(embeddings), show_map(embeddings)]
-    kept = [samples for samples in study.using("samples", "hyperrep", entry.name) if "kept" in samples.tables]
-    return [*parts, *(show_kept(samples) for samples in kept)]
+        if "kept" in embeddings.tables:
+            parts.append(show_kept(embeddings))
+    return parts
 
 
 def find_terms(history: pd.DataFrame) -> list[str]:
@@ -251,36 +252,38 @@ def tabulate_reconstruction(errors: Errors, layers: list[str]) -> Table:
     return Table("Reconstruction error by layer.", columns, rows, note)
 
 
-def estimate_kept(samples: Entry) -> dict[str, Interval]:
+def estimate_kept(embeddings: Entry, method: str = "hyperrep") -> dict[str, Interval]:
     """Return what networks are worth before and after reconstruction, as `<figure>_<seen|unseen>`, drawn by member."""
     figures = {}
-    for split, side in SIDES.items() if "kept" in samples.tables else ():
-        rows = pick(samples.tables["kept"], split=split)
+    for split, side in SIDES.items() if "kept" in embeddings.tables else ():
+        rows = pick(embeddings.tables["kept"], split=split, method=method)
         for name, column in KEPT.items():
             figures[f"{name}_{side}"] = estimate_mean(rows[column], rows["member"])
     return figures
 
 
-def show_kept(samples: Entry) -> Part:
-    """Show how much accuracy networks keep when they go through encoder and decoder."""
-    figures = estimate_kept(samples)
-    rows = [
-        [Cell(f"{side} members"), *(make_percent_cell(figures[f"{name}_{side}"]) for name in KEPT)]
-        for side in SIDES.values()
-    ]
+def show_kept(embeddings: Entry) -> Part:
+    """Show how much accuracy networks keep when they go through encoder and decoder, and through baselines."""
+    rows = []
+    for method in words(embeddings.table("kept"), "method"):
+        figures = estimate_kept(embeddings, method)
+        for side in SIDES.values():
+            cells = [make_percent_cell(figures[f"{name}_{side}"]) for name in KEPT]
+            rows.append([Cell(f"{side} members, {HEADINGS[method]}"), *cells])
     columns = ["networks", "as trained", "reconstructed", "same answers"]
     caption = "Test accuracy of networks as trained, and after encoder and decoder, %."
     note = (
         "Members at the last epoch. Means with 95% bootstrap intervals over members. Same answers: the share of test "
-        "images to which a network and its reconstruction give the same class."
+        "images to which a network and its reconstruction give the same class. PCA: principal components of seen "
+        "members, as many numbers a network."
     )
     table = Table(caption, columns, rows, note)
-    return Part("Accuracy that survives reconstruction", plots=[draw_kept(samples)], tables=[table])
+    return Part("Accuracy that survives reconstruction", plots=[draw_kept(embeddings)], tables=[table])
 
 
-def draw_kept(samples: Entry) -> Plot:
+def draw_kept(embeddings: Entry) -> Plot:
     """Draw each network's accuracy before and after encoder and decoder."""
-    kept = samples.tables["kept"]
+    kept = pick(embeddings.table("kept"), method="hyperrep")
 
     def paint(figure: Figure, axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=GREY, linewidth=0.8)
@@ -291,12 +294,12 @@ def draw_kept(samples: Entry) -> Plot:
         axes.set(xlabel="test accuracy as trained, %", ylabel="reconstructed, %", xlim=(0, 102), ylim=(0, 102))
         add_legend(figure)
 
-    figures = {key: format_percent(figure.value) for key, figure in estimate_kept(samples).items()}
+    figures = {key: format_percent(figure.value) for key, figure in estimate_kept(embeddings).items()}
     ends = (
         f"{side} {figures[f'accuracy_{side}']}%, then {figures[f'accuracy_kept_{side}']}%" for side in SIDES.values()
     )
     caption = "Test accuracy before and after encoder and decoder; on the line nothing is lost."
-    return draw_plot(f"samples_{samples.name}_kept", paint, caption, f"Mean test accuracy: {'; '.join(ends)}.")
+    return draw_plot(f"embeddings_{embeddings.name}_kept", paint, caption, f"Mean test accuracy: {'; '.join(ends)}.")
 
 
 def score_normally(summaries: Float[np.ndarray, "checkpoints d_summary"]) -> Float[np.ndarray, "checkpoints d_summary"]:

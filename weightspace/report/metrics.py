@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from weightspace.report.blocks import Interval
+from weightspace.report.config import CurveSweep, Sweep
 from weightspace.report.contests import find_figure, find_measure, hold_contests, list_targets
 from weightspace.report.hyperrep import (
     HEALTH,
@@ -18,6 +19,7 @@ from weightspace.report.hyperrep import (
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.samples import list_starts
 from weightspace.report.statistics import estimate_mean
+from weightspace.report.sweeps import FIGURES, MODEL, Runs, gather_changes, gather_curve
 from weightspace.report.transfer import choose_epochs, estimate_accuracy, name_images
 from weightspace.report.zoo import list_diverged, take_last
 
@@ -40,6 +42,8 @@ def gather_metrics(study: Study) -> Tree:
         images = name_images(entry)
         gather_transfer(find_folder(metrics, ("more", "transfer", entry.name)) if images in known else metrics, entry)
         known.add(images)
+    for name, sweep in study.sweeps.items():
+        gather_sweep(find_folder(metrics, ("sweeps", name)), study, sweep)
     return metrics
 
 
@@ -79,12 +83,19 @@ def gather_zoo(tree: Tree, entry: Entry) -> None:
 
 
 def gather_reconstruction(tree: Tree, entry: Entry) -> None:
-    """Gather `reconstruction.<seen|unseen>` over all layers, `.pca_<seen|unseen>`, and both in `.layers.<layer>`."""
+    """Gather `reconstruction.<seen|unseen>` over all layers, `.pca_<seen|unseen>`, and both in `.layers.<layer>`.
+
+    Where networks were run, also `.<accuracy|accuracy_kept|agreement>_<seen|unseen>`; those of baselines begin with
+    their name.
+    """
     for (method, split, layer), figure in estimate_errors(entry.table("reconstruction")).items():
         if split in SIDES:
             name = SIDES[split] if method == "hyperrep" else f"{method}_{SIDES[split]}"
             folders = ("reconstruction",) if layer == "all" else ("reconstruction", "layers", layer)
             put(tree, (*folders, name), figure)
+    for method in words(entry.tables["kept"], "method") if "kept" in entry.tables else ():
+        for name, figure in estimate_kept(entry, method).items():
+            put(tree, ("reconstruction", name if method == MODEL else f"{method}_{name}"), figure)
     for (zoo, split), figure in estimate_zoo_errors(entry).items():
         if split in SIDES:
             put(tree, ("reconstruction", "zoos", zoo, SIDES[split]), figure)
@@ -118,14 +129,12 @@ def gather_probes(tree: Tree, entry: Entry) -> None:
 
 
 def gather_samples(tree: Tree, entry: Entry) -> None:
-    """Gather `samples.<row>.<figure>`, and `reconstruction.<figure>_<seen|unseen>` where it was measured."""
+    """Gather `samples.<row>.<figure>`."""
     for row, start in list_starts(entry).items():
         put(tree, ("samples", row, "accuracy_mean"), start.accuracy)
         put(tree, ("samples", row, "accuracy_max"), start.top)
         for name, figure in start.novelty.items():
             put(tree, ("samples", row, name), figure)
-    for name, figure in estimate_kept(entry).items():
-        put(tree, ("reconstruction", name), figure)
 
 
 def gather_transfer(tree: Tree, entry: Entry) -> None:
@@ -135,6 +144,32 @@ def gather_transfer(tree: Tree, entry: Entry) -> None:
         for epoch in choose_epochs(curves):
             keys = ("transfer", name_images(entry), row, "accuracy_at", str(epoch))
             put(tree, keys, estimate_accuracy(curves, row, epoch))
+
+
+def gather_sweep(tree: Tree, study: Study, sweep: Sweep) -> None:
+    """Gather `sweeps.<name>.<arm>.<value>.<figure>_<seen|unseen>`, or of one factor at a time `.<cell>.<figure>_...`.
+
+    Figures are `error`, `kept_share` and `agreement`; those of baselines begin with their name, and those of a cell
+    less the base's, on unseen members, with `difference_`.
+    """
+    if isinstance(sweep, CurveSweep):
+        for arm, runs in gather_curve(study, sweep).items():
+            for value, run in zip(sweep.values, runs, strict=True):
+                put_runs(tree, (arm, str(value)), run)
+        return
+    base, changes = gather_changes(study, sweep)
+    put_runs(tree, ("base",), base)
+    for name, runs in changes.items():
+        put_runs(tree, (name,), runs)
+        for figure in FIGURES:
+            put(tree, (name, f"difference_{figure}"), runs.compare(base, figure))
+
+
+def put_runs(tree: Tree, keys: tuple[str, ...], runs: Runs) -> None:
+    """Put all figures of some runs."""
+    for method, split, figure in runs.figures:
+        name = figure if method == MODEL else f"{method}_{figure}"
+        put(tree, (*keys, f"{name}_{SIDES[split]}"), runs.estimate(figure, split, method))
 
 
 GATHERERS = {

@@ -13,7 +13,8 @@ CAVEATS = (
     "no member has checkpoints on two sides.",
     "Intervals of scores come from drawing members anew, not checkpoints: the checkpoints of one member are alike, and "
     "counting them all would make intervals several times too narrow. Intervals say nothing about another draw of the "
-    "zoo, another split or another training of the hyper-representation; each was done once.",
+    "zoo, another split or another training of the hyper-representation; each was done once. Only intervals of "
+    "comparisons over seeds say something about another split and another training.",
     "Test images had no part in choosing members, anchors or samples; they only score.",
 )
 

@@ -15,6 +15,7 @@ from weightspace.report.probes import show_all_probes
 from weightspace.report.read import Study
 from weightspace.report.samples import show_all_samples
 from weightspace.report.summary import summarize
+from weightspace.report.sweeps import show_sweeps, summarize_sweeps
 from weightspace.report.transfer import show_transfers
 from weightspace.report.zoo import show_zoos
 
@@ -40,12 +41,13 @@ class Report:
 
 
 def build_report(study: Study, config: ReportConfig) -> Report:
-    """Build a report; a stage that was not run has no section."""
-    sections = [show(study) for stage, show in SECTIONS.items() if study.of(stage)]
+    """Build a report, sweeps first; a stage that was not run has no section."""
+    sections = [*show_sweeps(study), *(show(study) for stage, show in SECTIONS.items() if study.of(stage))]
     sections.append(show_origin(study))
     plots = tuple(plot for section in sections for part in section.parts for plot in part.plots)
     assert len({plot.name for plot in plots}) == len(plots), "two drawings of one name"
-    return Report(render_page(config, summarize(study), sections), plots, gather_metrics(study))
+    summary = [*summarize_sweeps(study), *summarize(study)]
+    return Report(render_page(config, summary, sections), plots, gather_metrics(study))
 
 
 def render_page(config: ReportConfig, summary: list[Paragraph], sections: list[Section]) -> str:

@@ -1,7 +1,7 @@
 """Read all outputs of a study that a report is about, each checked against its record."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from weightspace.config import BadInput
 from weightspace.layout import Layout
 from weightspace.record import RECORD_NAME, Record, read_record
-from weightspace.report.config import ReportConfig
+from weightspace.report.config import ReportConfig, Sweep
 from weightspace.store import WEIGHTS, list_layouts, read_table
 
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer")
@@ -21,6 +21,7 @@ CHECKPOINT_STAGES = ("zoo", "weights")
 LONG_COLUMNS = (WEIGHTS, "tokens")
 """Columns that no figure needs and that would fill the memory."""
 LONG_TABLES = ("samples.parquet",)
+KEPT_NAME = "kept.parquet"
 UNSEEN_ONLY = ("predictions.parquet",)
 """Tables of which only the rows of unseen members are shown."""
 
@@ -58,6 +59,9 @@ class Study:
     """All outputs that a report shows; of each stage the first entry is the one that the short keys mean."""
 
     entries: dict[str, tuple[Entry, ...]]
+    sweeps: dict[str, Sweep] = field(default_factory=dict)
+    swept: dict[str, Entry] = field(default_factory=dict)
+    """Embeddings that sweeps compare, by name, with the table `kept` only."""
 
     def of(self, stage: str) -> tuple[Entry, ...]:
         """Return the entries of a stage, none if it was not run."""
@@ -74,7 +78,8 @@ class Study:
     @property
     def records(self) -> dict[str, Record]:
         """Return the record of every output, by `stage/name`."""
-        return {f"{e.record.stage}/{e.name}": e.record for stage in STAGES for e in self.of(stage)}
+        entries = [*(e for stage in STAGES for e in self.of(stage)), *self.swept.values()]
+        return {f"{e.record.stage}/{e.name}": e.record for e in entries}
 
 
 def read_study(data: Path, config: ReportConfig) -> Study:
@@ -88,9 +93,25 @@ def read_study(data: Path, config: ReportConfig) -> Study:
     for stage in STAGES:
         names = list_entries(data / stage, wanted.get(stage))
         entries[stage] = tuple(read_entry(data / stage / name, stage) for name in names)
-    if not any(entries.values()):
+    swept = read_swept(data / "embeddings", config)
+    if not any(entries.values()) and not swept:
         raise BadInput(f"{data}: no outputs there, wanted some to report; run the other stages first")
-    return Study(entries)
+    return Study(entries, config.sweeps, swept)
+
+
+def read_swept(folder: Path, config: ReportConfig) -> dict[str, Entry]:
+    """Read what sweeps compare.
+
+    Raises:
+        BadInput: an output is not there or damaged, or no networks were run when it was made.
+    """
+    swept = {}
+    for sweep, name in config.list_swept():
+        record = read_record(folder / name)
+        if KEPT_NAME not in record.files:
+            raise BadInput(f"embeddings/{name}: no {KEPT_NAME} for sweeps.{sweep}, wanted its kept_networks above 0")
+        swept[name] = Entry(record, {"kept": read_parquet(folder / name / KEPT_NAME)}, {})
+    return swept
 
 
 def list_entries(folder: Path, wanted: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from weightspace.report.blocks import UNKNOWN, Interval
 
@@ -90,3 +91,18 @@ def estimate_r2_lead(
     variation = counts @ squares - (counts @ total) ** 2 / (counts @ sizes)
     with np.errstate(divide="ignore", invalid="ignore"):
         return bound(float(gain.sum() / squares.sum()), (counts @ gain) / variation)
+
+
+def estimate_over_runs(values: ArrayLike) -> Interval:
+    """Take the mean of a few runs with its 95% interval, by Student's t; a single run has none.
+
+    Runs are too few to draw them anew.
+    """
+    runs = drop_missing(values)
+    if not len(runs):
+        return UNKNOWN
+    mean = float(runs.mean())
+    if len(runs) == 1:
+        return Interval(mean, np.nan, np.nan)
+    half = float(stdtrit(len(runs) - 1, BOUNDS[1]) * runs.std(ddof=1) / np.sqrt(len(runs)))
+    return Interval(mean, mean - half, mean + half)

@@ -224,7 +224,7 @@ def find_highest(accuracy: dict[str, np.ndarray], rows: list[str] | tuple[str, .
 WRITERS: tuple[tuple[str, str, Callable[[Entry], list[str]]], ...] = (
     ("zoo", "Zoo", write_zoo),
     ("embeddings", "Reconstruction", write_reconstruction),
-    ("samples", "Reconstruction", write_kept),
+    ("embeddings", "Reconstruction", write_kept),
     ("probes", "Prediction", write_probes),
     ("samples", "Samples", write_samples),
 )

@@ -102,8 +102,6 @@ class SamplesConfig(Config):
     num_samples: int = Field(ge=1)
     """Samples a row; rows of trained members have at most as many, and no member twice. They are shared among
     activations as the anchors are, and stand in random order."""
-    num_kept: int = Field(ge=0)
-    """Members of the train side, and as many of the test side, whose reconstructions are compared with them."""
     samplers: tuple[Sampler, ...]
     """Each makes one row of its own kind."""
     halo: int = Field(ge=0)

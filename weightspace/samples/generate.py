@@ -9,30 +9,19 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from weightspace.config import BadInput
 from weightspace.embeddings.embeddings import Embeddings
+from weightspace.embeddings.scores import read_architecture, score_networks
 from weightspace.images.image_set import ImageSet, PreparedImages, prepare_images
 from weightspace.networks import Architecture
-from weightspace.samples.anchors import Anchors, gather_anchors, rank_checkpoints, take_checkpoints
-from weightspace.samples.config import ROWS, SamplesConfig
+from weightspace.samples.anchors import Anchors, gather_anchors
+from weightspace.samples.config import SamplesConfig
 from weightspace.samples.novelty import Placed, compare_errors, find_nearest, measure_spread, place_networks
-from weightspace.samples.rows import Decode, decode_latents, make_rows
-from weightspace.samples.scores import score_networks
+from weightspace.samples.rows import Decode, make_rows
 from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 from weightspace.zoo.train import check_images
 
 logger = logging.getLogger(__name__)
-KEPT_COLUMNS = (
-    "member",
-    "split",
-    "activation",
-    "val_accuracy",
-    "val_accuracy_reconstructed",
-    "test_accuracy",
-    "test_accuracy_reconstructed",
-    "agreement",
-)
 
 
 @dataclass(frozen=True)
@@ -46,20 +35,6 @@ class SampleTables:
     images that both get wrong."""
     diversity: pd.DataFrame
     """For each row the median distance and the median error-IoU of its pairs."""
-    kept: pd.DataFrame
-    """For members of the train and the test side, what reconstruction keeps of their accuracy."""
-
-
-def read_architecture(data: WeightData, name: str) -> Architecture:
-    """Read which network the weights of a data set belong to.
-
-    Raises:
-        BadInput: the data set does not say, so its weights cannot be run.
-    """
-    said = data.checkpoints.about.get("architecture")
-    if said is None:
-        raise BadInput(f"weights {name}: no architecture in its metadata, wanted one that can be run")
-    return Architecture.model_validate(said)
 
 
 def generate_samples(
@@ -77,7 +52,7 @@ def generate_samples(
     Raises:
         BadInput: the images do not fit the networks, or there is nothing to start from.
     """
-    architecture = read_architecture(data, config.weights)
+    architecture = read_architecture(data.checkpoints, config.weights)
     check_images(architecture, image_set, config.images)
     images = prepare_images(image_set, device)
     anchors, unseen = (gather_anchors(config, data, embeddings, split) for split in ("train", "test"))
@@ -87,8 +62,7 @@ def generate_samples(
     weights = np.concatenate([row.weights for row in rows])
     samples = Checkpoints(data.checkpoints.layout, table, weights, data.checkpoints.about)
     scores, diversity = score_samples(config, architecture, samples, anchors, images, data.reference.to(device))
-    kept = compare_reconstructions(config, architecture, data, embeddings, decode, images)
-    return SampleTables(samples, scores, diversity, kept)
+    return SampleTables(samples, scores, diversity)
 
 
 def score_samples(
@@ -141,42 +115,3 @@ def measure_diversity(
         median = float(np.median(overlap)) if len(overlap) else float("nan")
         found.append({"row": row, "num_samples": len(chosen), "pairwise_distance": distance, "pairwise_iou": median})
     return pd.DataFrame(found)
-
-
-def compare_reconstructions(
-    config: SamplesConfig,
-    architecture: Architecture,
-    data: WeightData,
-    embeddings: Embeddings,
-    decode: Decode,
-    images: PreparedImages,
-) -> pd.DataFrame:
-    """Compare what members and their reconstructions do, at the last epoch; members drawn at random on each side."""
-    parts: list[pd.DataFrame] = []
-    generator = np.random.default_rng([config.seed, len(ROWS)])
-    for split in ("train", "test"):
-        rows = rank_checkpoints(data, split, "last")
-        rows = np.sort(generator.permutation(rows)[: config.num_kept])
-        if len(rows):
-            chosen = take_checkpoints(config, data, embeddings, rows)
-            parts.append(compare_outcomes(architecture, chosen, decode, images))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=pd.Index(KEPT_COLUMNS))
-
-
-def compare_outcomes(
-    architecture: Architecture, members: Anchors, decode: Decode, images: PreparedImages
-) -> pd.DataFrame:
-    """Score networks and their reconstructions."""
-    activation, device = members.table["activation"].to_numpy(str), images.val.device
-    pairs = members.weights, decode_latents(decode, members.latents)
-    before, after = (
-        score_networks(architecture, torch.from_numpy(weights).to(device), activation, images) for weights in pairs
-    )
-    found = members.table[["member", "split", "activation"]].assign(
-        val_accuracy=before.val_accuracy,
-        val_accuracy_reconstructed=after.val_accuracy,
-        test_accuracy=before.test_accuracy,
-        test_accuracy_reconstructed=after.test_accuracy,
-        agreement=(before.answers == after.answers).mean(1),
-    )
-    return found.loc[:, list(KEPT_COLUMNS)]

@@ -12,7 +12,7 @@ SAMPLES_NAME = "samples.parquet"
 def write_samples(folder: Path, tables: SampleTables) -> None:
     """Write a table of samples, with its scores, into a folder that exists."""
     write_part(folder / SAMPLES_NAME, tables.samples)
-    for name, table in (("scores", tables.scores), ("diversity", tables.diversity), ("kept", tables.kept)):
+    for name, table in (("scores", tables.scores), ("diversity", tables.diversity)):
         table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
 
 

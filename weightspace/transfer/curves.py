@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from weightspace.embeddings.scores import read_architecture
 from weightspace.images.image_set import ImageSet, prepare_images
 from weightspace.networks import Architecture
-from weightspace.samples.generate import read_architecture
 from weightspace.store import Checkpoints
 from weightspace.transfer.config import TransferConfig
 from weightspace.transfer.starts import Starts, gather_starts
@@ -43,7 +43,7 @@ def transfer_samples(
     Raises:
         BadInput: the images do not fit the networks, or a row is not among the samples.
     """
-    architecture = read_architecture(data, config.weights)
+    architecture = read_architecture(data.checkpoints, config.weights)
     check_images(architecture, image_set, config.images)
     starts = gather_starts(config, data, samples)
     curves = train_starts(config, architecture, starts, image_set, device)

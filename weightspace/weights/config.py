@@ -69,6 +69,20 @@ class RandomSplit(Config):
         return self
 
 
+class CountSplit(Config):
+    """So many members on each side, at random; all checkpoints of a member go together, members left over are not used.
+
+    With the same seed, val and test are the same members whatever `train` is, and more train members are the fewer ones
+    and others: data sets of several sizes can be compared.
+    """
+
+    kind: Literal["counts"]
+    train: int = Field(ge=1)
+    val: int = Field(ge=0)
+    test: int = Field(ge=0)
+    seed: int = Field(ge=0)
+
+
 class ColumnSplit(Config):
     """The zoo itself says which side a member is on, as where a published split was imported."""
 
@@ -94,7 +108,7 @@ class MemberSplit(Config):
         return self
 
 
-SplitConfig = RandomSplit | ColumnSplit | MemberSplit
+SplitConfig = RandomSplit | CountSplit | ColumnSplit | MemberSplit
 
 
 class BestMember(Config):

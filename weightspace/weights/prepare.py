@@ -73,6 +73,7 @@ def prepare_weight_data(zoos: Mapping[str, Path], target: Path, config: WeightsC
     kept = choose_rows(table, config) & limit_weights(networks, len(table), config.max_abs_weight)
     sides = split_members(table.loc[kept], dict.fromkeys(table["member"]), config.split)
     table["split"] = [sides.get(member) for member in table["member"]]
+    kept &= table["split"].notna().to_numpy()
     chosen = [group for group in networks if kept[group.rows].any()]
     plan = Plan(config, table, kept, find_last(table), target, work, len(chosen) > 1, itertools.count())
     for group in chosen:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from weightspace.config import BadInput
 from weightspace.schema import SIDES
-from weightspace.weights.config import ColumnSplit, MemberSplit, RandomSplit, SplitConfig
+from weightspace.weights.config import ColumnSplit, CountSplit, MemberSplit, RandomSplit, SplitConfig
 
 
 def split_members(table: pd.DataFrame, known: Collection[str], config: SplitConfig) -> dict[str, str]:
@@ -18,7 +18,7 @@ def split_members(table: pd.DataFrame, known: Collection[str], config: SplitConf
         known: names of all members, also of those that are not kept.
 
     Returns:
-        `train`, `val` or `test` by member, in the order of the table.
+        `train`, `val` or `test` by member, in the order of the table; a member that is not used is missing.
 
     Raises:
         BadInput: a member is on two sides or on none, is not known, or no member is left to learn from.
@@ -27,6 +27,8 @@ def split_members(table: pd.DataFrame, known: Collection[str], config: SplitConf
     match config:
         case RandomSplit():
             return deal_members(members, config)
+        case CountSplit():
+            return count_members(members, config)
         case ColumnSplit():
             sides = read_sides(table, config.column)
         case MemberSplit():
@@ -105,7 +107,33 @@ def deal_members(members: Collection[str], config: RandomSplit) -> dict[str, str
             f"split: {config.train:g}/{config.val:g}/{config.test:g} of {num} members gives {got}; "
             f"wanted at least {least} members, so that no side is empty"
         )
-    turns = sorted(members, key=lambda member: hashlib.sha256(f"{config.seed}/{member}".encode()).digest())
     sides = [side for side, count in counts.items() for _ in range(count)]
-    dealt = dict(zip(turns, sides, strict=True))
+    dealt = dict(zip(shuffle_members(members, config.seed), sides, strict=True))
     return {member: dealt[member] for member in members}
+
+
+def shuffle_members(members: Collection[str], seed: int) -> list[str]:
+    """Put members in an order in which each one's place among others depends on its name and the seed only."""
+    return sorted(members, key=lambda member: hashlib.sha256(f"{seed}/{member}".encode()).digest())
+
+
+def count_members(members: Collection[str], config: CountSplit) -> dict[str, str]:
+    """Deal so many members to each side.
+
+    Returns:
+        `train`, `val` or `test` by member, in the order given; members left over are missing.
+
+    Raises:
+        BadInput: there are too few members.
+    """
+    # Train comes last, so that its count moves no other side.
+    counts = {"val": config.val, "test": config.test, "train": config.train}
+    wanted = sum(counts.values())
+    if len(members) < wanted:
+        raise BadInput(
+            f"split: got {len(members)} members, wanted at least {wanted}: {config.train} train, {config.val} val and "
+            f"{config.test} test; ask for fewer, or train a larger zoo"
+        )
+    sides = [side for side, count in counts.items() for _ in range(count)]
+    dealt = dict(zip(shuffle_members(members, config.seed), sides, strict=False))
+    return {member: dealt[member] for member in members if member in dealt}

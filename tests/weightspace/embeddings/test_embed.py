@@ -16,11 +16,13 @@ from weightspace.weights.weight_data import WeightData
 CONFIG = EmbeddingsConfig(
     weights="w",
     hyperrep="h",
+    images=".",
     summary="latents",
     halo=2,
     networks_at_once=5,
     reconstruction_baseline=True,
     untrained_baseline=True,
+    kept_networks=0,
     device="cpu",
 )
 DIVERGED = [4, 30]
@@ -46,14 +48,14 @@ def embedded(data, hyperrep):
 
 
 def test_table_is_that_of_the_weight_data_without_diverged_rows(data, embedded):
-    embeddings, _ = embedded
+    embeddings = embedded.embeddings
     kept = data.checkpoints.table.drop(index=DIVERGED).reset_index(drop=True)
     assert embeddings.table.drop(columns="reconstruction_error").equals(kept)
     assert embeddings.table["reconstruction_error"].notna().all()
 
 
 def test_each_row_is_the_embedding_of_its_checkpoint(data, hyperrep, embedded):
-    embeddings, _ = embedded
+    embeddings = embedded.embeddings
     table = data.checkpoints.table
     for row in (0, 4, 17, len(embeddings.table) - 1):
         key = embeddings.table.loc[row]
@@ -64,21 +66,21 @@ def test_each_row_is_the_embedding_of_its_checkpoint(data, hyperrep, embedded):
 
 
 def test_untrained_summary_is_that_of_the_untrained_model(data, hyperrep, embedded):
-    embeddings, _ = embed_checkpoints(data, build_untrained(seed=2), hyperrep, CONFIG)
-    np.testing.assert_allclose(embeddings.untrained, embedded[0].summary, atol=1e-5)
-    assert not np.allclose(embeddings.summary, embedded[0].summary, atol=1e-3)
-    assert embedded[0].untrained is None
+    embeddings = embed_checkpoints(data, build_untrained(seed=2), hyperrep, CONFIG).embeddings
+    np.testing.assert_allclose(embeddings.untrained, embedded.embeddings.summary, atol=1e-5)
+    assert not np.allclose(embeddings.summary, embedded.embeddings.summary, atol=1e-3)
+    assert embedded.embeddings.untrained is None
 
 
 def test_summary_is_of_the_same_row(hyperrep, embedded):
-    embeddings, _ = embedded
+    embeddings = embedded.embeddings
     place = hyperrep.tokenizer.layer_tokens(0)
     wanted = embeddings.tokens[:, place].mean(1)
     np.testing.assert_allclose(embeddings.summary[:, : hyperrep.d_latent], wanted, atol=1e-5)
 
 
 def test_errors_are_listed_by_checkpoint_method_and_layer(hyperrep, embedded):
-    embeddings, errors = embedded
+    embeddings, errors = embedded.embeddings, embedded.errors
     layers = {hyperrep.layout.layer_name(i) for i in range(hyperrep.layout.num_layers)} | {"all"}
     assert set(errors["layer"]) == layers
     assert set(errors["method"]) == {"hyperrep", "pca"}
@@ -88,7 +90,7 @@ def test_errors_are_listed_by_checkpoint_method_and_layer(hyperrep, embedded):
 
 
 def test_error_column_is_that_of_the_reconstruction(data, hyperrep, embedded):
-    embeddings, _ = embedded
+    embeddings = embedded.embeddings
     sound = np.flatnonzero(~data.checkpoints.table["diverged"])
     weights = torch.from_numpy(data.checkpoints.weights[sound])
     again = hyperrep.reconstruct(weights, CONFIG.halo)
@@ -99,8 +101,8 @@ def test_error_column_is_that_of_the_reconstruction(data, hyperrep, embedded):
 
 
 def test_baseline_is_left_out_where_not_wanted(data, hyperrep):
-    _, errors = embed_checkpoints(data, hyperrep, None, CONFIG.model_copy(update={"reconstruction_baseline": False}))
-    assert set(errors["method"]) == {"hyperrep"}
+    embedded = embed_checkpoints(data, hyperrep, None, CONFIG.model_copy(update={"reconstruction_baseline": False}))
+    assert set(embedded.errors["method"]) == {"hyperrep"}
 
 
 def test_baseline_learns_from_train_members_only(data, hyperrep, embedded):
@@ -109,9 +111,9 @@ def test_baseline_learns_from_train_members_only(data, hyperrep, embedded):
     weights[val] = 3.0
     kept = data.checkpoints
     other = WeightData(Checkpoints(kept.layout, kept.table, weights, kept.about), data.statistics, data.reference)
-    _, changed = embed_checkpoints(other, hyperrep, None, CONFIG)
+    changed = embed_checkpoints(other, hyperrep, None, CONFIG).errors
     before, after = (
-        e[e["split"] != "val"].set_index(["member", "epoch", "method", "layer"]) for e in (embedded[1], changed)
+        e[e["split"] != "val"].set_index(["member", "epoch", "method", "layer"]) for e in (embedded.errors, changed)
     )
     np.testing.assert_allclose(after["error"], before["error"], rtol=1e-4, atol=1e-6)
 
@@ -138,7 +140,8 @@ def test_halo_too_wide_is_refused(data, hyperrep):
 
 def test_model_of_another_seed_embeds_otherwise(data, embedded):
     other = build_untrained(make_config(training={"seed": 5}))
-    assert not np.allclose(embed_checkpoints(data, other, None, CONFIG)[0].tokens, embedded[0].tokens, atol=1e-3)
+    others = embed_checkpoints(data, other, None, CONFIG).embeddings.tokens
+    assert not np.allclose(others, embedded.embeddings.tokens, atol=1e-3)
 
 
 def test_networks_of_another_canonical_form_are_refused(data, hyperrep):

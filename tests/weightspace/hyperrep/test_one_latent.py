@@ -108,23 +108,25 @@ def test_embeddings_keep_the_latent_and_decode_it_again(hyperrep, tmp_path):
     config = EmbeddingsConfig(
         weights="w",
         hyperrep="h",
+        images=".",
         summary="pooled",
         halo=0,
         networks_at_once=16,
         reconstruction_baseline=True,
         untrained_baseline=False,
+        kept_networks=0,
         device="cpu",
     )
     data = make_data(12)
-    embeddings, errors = embed_checkpoints(data, hyperrep, None, config)
-    write_embeddings(tmp_path, embeddings)
+    embedded = embed_checkpoints(data, hyperrep, None, config)
+    write_embeddings(tmp_path, embedded.embeddings)
     tokens = read_embeddings(tmp_path).tokens
     assert tokens.shape == (36, 1, hyperrep.d_latent)
-    assert (embeddings.summary == tokens[:, 0]).all()
+    assert (embedded.embeddings.summary == tokens[:, 0]).all()
     decoded = hyperrep.decode(torch.from_numpy(tokens.copy()))
     reconstructed = hyperrep.reconstruct(torch.from_numpy(data.checkpoints.weights))
     torch.testing.assert_close(decoded, reconstructed, atol=1e-4, rtol=1e-4)
-    assert set(errors["method"]) == {"hyperrep", "pca"}
+    assert set(embedded.errors["method"]) == {"hyperrep", "pca"}
 
 
 def test_the_latent_is_the_same_without_the_features_of_tokens(weights):

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 from sklearn.metrics import r2_score
 
-from weightspace.report.statistics import estimate_difference, estimate_mean, estimate_r2_lead
+from weightspace.report.statistics import estimate_difference, estimate_mean, estimate_over_runs, estimate_r2_lead
 
 
 def test_mean_lies_within_its_interval():
@@ -49,3 +50,15 @@ def test_equal_predictions_have_no_lead():
     truth = np.arange(20.0)
     lead = estimate_r2_lead(truth, truth + 1, truth + 1, np.repeat(np.arange(5), 4))
     assert (lead.low, lead.value, lead.high) == (0, 0, 0)
+
+
+def test_interval_over_runs_is_students():
+    runs = np.array([0.3, 0.5, 0.45])
+    figure, wanted = estimate_over_runs(runs), ttest_1samp(runs, 0).confidence_interval(0.95)
+    assert (figure.low, figure.value, figure.high) == pytest.approx((wanted.low, runs.mean(), wanted.high))
+
+
+def test_a_single_run_has_no_interval():
+    figure = estimate_over_runs([0.3])
+    assert figure.value == 0.3
+    assert np.isnan([figure.low, figure.high]).all()

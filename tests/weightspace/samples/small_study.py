@@ -102,7 +102,6 @@ def make_samples_config(**changes: object) -> SamplesConfig:
         "images": "i",
         "anchors": {"top_fraction": 0.5, "epochs": "last"},
         "num_samples": 5,
-        "num_kept": 4,
         "samplers": [
             {"kind": "kde_joint", "bandwidth": relative},
             {"kind": "kde_independent", "bandwidth": relative},

@@ -19,7 +19,6 @@ from weightspace.images.image_set import prepare_images
 from weightspace.samples.config import ROWS
 from weightspace.samples.generate import SampleTables, generate_samples
 from weightspace.samples.sample_store import read_samples, write_samples
-from weightspace.samples.scores import score_networks
 from weightspace.zoo.evaluate import evaluate_members
 
 CPU = torch.device("cpu")
@@ -108,21 +107,6 @@ def test_an_average_is_the_mean_of_the_anchors_of_its_activation():
         np.testing.assert_allclose(tables.samples.weights[average & same][0], mean, atol=1e-6)
 
 
-def test_a_perfect_decoder_keeps_everything(tables):
-    assert set(tables.kept["split"]) == {"train", "test"}
-    assert (tables.kept["agreement"] == 1).all()
-    assert (tables.kept["test_accuracy"] == tables.kept["test_accuracy_reconstructed"]).all()
-
-
-def test_a_network_without_finite_outputs_gets_nothing_right():
-    weights = torch.from_numpy(DATA.checkpoints.weights[:2].copy())
-    weights[1] = torch.nan
-    outcome = score_networks(ARCHITECTURE, weights, np.array(["relu", "relu"]), prepare_images(build_image_set(), CPU))
-    assert outcome.test_accuracy[1] == 0
-    assert outcome.val_accuracy[1] == 0
-    assert outcome.wrong[1].all()
-
-
 def test_samples_come_back_from_disk(tables, tmp_path):
     write_samples(tmp_path, tables)
     samples = read_samples(tmp_path)
@@ -151,12 +135,6 @@ def test_a_side_without_trained_members_is_refused():
     empty = replace(DATA, checkpoints=DATA.checkpoints.select((table["split"] != "test").to_numpy()))
     with pytest.raises(BadInput, match="no trained checkpoint on side test"):
         generate_samples(make_samples_config(), empty, EMBEDDINGS, decode, build_image_set(), CPU)
-
-
-def test_weights_without_an_architecture_are_refused():
-    bare = replace(DATA, checkpoints=replace(DATA.checkpoints, about={}))
-    with pytest.raises(BadInput, match="weights w: no architecture"):
-        generate_samples(make_samples_config(), bare, EMBEDDINGS, decode, build_image_set(), CPU)
 
 
 def test_a_sampler_named_twice_is_refused():

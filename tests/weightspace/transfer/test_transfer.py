@@ -24,7 +24,7 @@ from weightspace.zoo.evaluate import evaluate_members
 
 CPU = torch.device("cpu")
 DATA = build_weight_data()
-TABLES = generate_samples(make_samples_config(num_kept=0), DATA, build_embeddings(DATA), decode, build_image_set(), CPU)
+TABLES = generate_samples(make_samples_config(), DATA, build_embeddings(DATA), decode, build_image_set(), CPU)
 SAMPLES = TABLES.samples
 ROWS = ("scratch", "scratch_sane", "members", "kde_joint", "anchor_average")
 

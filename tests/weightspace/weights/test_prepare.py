@@ -19,6 +19,13 @@ def test_no_member_is_on_two_sides(zoo, target):
     assert table.groupby("split")["member"].nunique().to_dict() == {"train": 14, "val": 3, "test": 3}
 
 
+def test_members_left_over_by_counts_are_not_kept(zoo, target):
+    table = prepare(zoo, target, split={"kind": "counts", "train": 5, "val": 2, "test": 1, "seed": 0}).table
+    assert table.groupby("split")["member"].nunique().to_dict() == {"train": 5, "val": 2, "test": 1}
+    assert len(table) == 8 * EPOCHS
+    assert read_alignment(target).members == tuple(dict.fromkeys(table["member"]))
+
+
 def test_every_checkpoint_computes_what_it_did(zoo, target):
     before = torch.from_numpy(read_checkpoints(zoo).weights)
     after = torch.from_numpy(prepare(zoo, target).checkpoints.weights)

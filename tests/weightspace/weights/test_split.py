@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weightspace.config import BadInput
-from weightspace.weights.config import ColumnSplit, MemberSplit, RandomSplit
+from weightspace.weights.config import ColumnSplit, CountSplit, MemberSplit, RandomSplit
 from weightspace.weights.split import deal_members, split_members
 
 USUAL = RandomSplit(kind="random", train=0.7, val=0.15, test=0.15, seed=0)
@@ -57,6 +57,35 @@ def test_too_few_members_are_refused_with_counts():
 def test_parts_that_are_not_the_whole_are_refused():
     with pytest.raises(ValueError, match=r"train \+ val \+ test is 0.9, wanted 1"):
         RandomSplit(kind="random", train=0.7, val=0.1, test=0.1, seed=0)
+
+
+def count(train, val=5, test=4, seed=0):
+    return CountSplit(kind="counts", train=train, val=val, test=test, seed=seed)
+
+
+def name_side(sides, side):
+    return {member for member, own in sides.items() if own == side}
+
+
+@given(fewer=st.integers(1, 30), more=st.integers(0, 30), seed=st.integers(0, 2**31))
+def test_counted_sides_stay_whatever_the_number_of_train_members(fewer, more, seed):
+    table = lay_out(dict.fromkeys(name_members(80), ""))
+    small, large = (split_members(table, (), count(train, seed=seed)) for train in (fewer, fewer + more))
+    assert Counter(large.values()) == {"train": fewer + more, "val": 5, "test": 4}
+    assert all(name_side(small, side) == name_side(large, side) for side in ("val", "test"))
+    assert name_side(small, "train") <= name_side(large, "train")
+
+
+def test_counted_sides_of_another_seed_are_other_members():
+    table = lay_out(dict.fromkeys(name_members(80), ""))
+    sides = [name_side(split_members(table, (), count(20, seed=seed)), "test") for seed in (0, 1)]
+    assert sides[0] != sides[1]
+
+
+def test_more_members_than_there_are_is_refused():
+    table = lay_out(dict.fromkeys(name_members(20), ""))
+    with pytest.raises(BadInput, match="got 20 members, wanted at least 21: 12 train, 5 val and 4 test; ask for fewer"):
+        split_members(table, (), count(12))
 
 
 def lay_out(sides):

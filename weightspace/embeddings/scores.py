@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
 from weightspace.networks import Activation, Architecture
+from weightspace.store import Checkpoints
 from weightspace.zoo.evaluate import evaluate_members, iterate_logits
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -28,6 +30,31 @@ class Outcome:
     """The class that each gives each test image, -1 where an output is not finite."""
     wrong: Bool[np.ndarray, "networks images"]
     """Which test images each gets wrong."""
+
+
+def read_architecture(checkpoints: Checkpoints, name: str) -> Architecture:
+    """Read which network the weights of the data set `name` belong to.
+
+    Raises:
+        BadInput: the data set does not say, so its weights cannot be run.
+    """
+    said = checkpoints.about.get("architecture")
+    if said is None:
+        raise BadInput(f"weights {name}: no architecture in its metadata, wanted one that can be run")
+    return Architecture.model_validate(said)
+
+
+def read_activations(checkpoints: Checkpoints, name: str) -> np.ndarray:
+    """Read which activation each network of the data set `name` has.
+
+    Raises:
+        BadInput: the data set does not say, or one cannot be run.
+    """
+    said = checkpoints.table.get("activation")
+    unknown = ["nothing"] if said is None else sorted(set(said.fillna("nothing").astype(str)) - set(ACTIVATIONS))
+    if said is None or unknown:
+        raise BadInput(f"weights {name}: got {unknown[0]!r} for an activation, wanted one of {', '.join(ACTIVATIONS)}")
+    return said.to_numpy(str)
 
 
 @torch.no_grad()
