@@ -40,7 +40,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 ROUNDS = 5
 WARM_UP_STEPS, STEPS = 5, 60
 NUM_IMAGES = 320
-PEAK_SUMS, PEAK_VECTORS = 16, 200_000
+PEAK_SUMS, PEAK_VECTORS = 12, 200_000
 CASES = {
     "cnn_s_b10": (build_cnn_s(), 10),
     "cnn_s_b32": (build_cnn_s(), 32),

@@ -31,9 +31,10 @@ def make_embeddings(name: str, config: EmbeddingsConfig, root: Path) -> None:
     data = {layout: read_weight_data(weights, layout) for layout in list_layouts(weights)}
     embedded = embed_layouts(data, hyperreps, untrained, config, images)
     with replace_folder(root / "data" / "embeddings" / name) as folder:
-        write_embeddings(folder, embedded.embeddings)
-        write_reconstruction(folder, embedded.errors)
-        write_health(folder, measure_all_health(embedded.embeddings))
-        if embedded.kept is not None:
-            write_kept(folder, embedded.kept)
+        embeddings = {layout: part.embeddings for layout, part in embedded.items()}
+        write_embeddings(folder, embeddings)
+        write_reconstruction(folder, [part.errors for part in embedded.values()])
+        write_health(folder, measure_all_health(embeddings))
+        if kept := [part.kept for part in embedded.values() if part.kept is not None]:
+            write_kept(folder, kept)
         write_record(folder, "embeddings", name, config, records, device.type)

@@ -35,11 +35,13 @@ CONFIG = make_config(
 EMBEDDINGS = EmbeddingsConfig(
     weights="w",
     hyperrep="h",
+    images=".",
     summary="pooled",
     halo=2,
     networks_at_once=64,
     reconstruction_baseline=True,
     untrained_baseline=True,
+    kept_networks=0,
     device="cpu",
 )
 

@@ -30,7 +30,7 @@ from weightspace.weights.weight_data import WeightData
 
 @dataclass(frozen=True)
 class Embedded:
-    """What the stage leaves."""
+    """What the stage leaves of the networks of one layout."""
 
     embeddings: Embeddings
     """In the order of the data set."""
@@ -103,7 +103,8 @@ def embed_layouts(
     hyperreps: Mapping[str, Hyperrep],
     untrained: Mapping[str, Hyperrep] | None,
     config: EmbeddingsConfig,
-) -> tuple[dict[str, Embeddings], pd.DataFrame]:
+    images: ImageSet | None = None,
+) -> dict[str, Embedded]:
     """Embed the checkpoints of each layout of a weight data set; as `embed_checkpoints`.
 
     Layers go by the name of their layout, too, where there are several.
@@ -114,17 +115,15 @@ def embed_layouts(
     where = f"weights/{config.weights}"
     if len(data) > 1:
         check_summary(config, [*hyperreps.values()], list(data))
-    found: dict[str, Embeddings] = {}
-    errors: list[pd.DataFrame] = []
+    found: dict[str, Embedded] = {}
     for name, part in data.items():
         hyperrep = choose_hyperrep(hyperreps, part.layout, where)
         bare = None if untrained is None else choose_hyperrep(untrained, part.layout, where)
-        found[name], table = embed_checkpoints(part, hyperrep, bare, config)
+        found[name] = embed_checkpoints(part, hyperrep, bare, config, images)
         if len(data) > 1:
-            layers = table["layer"]
-            table["layer"] = layers.where(layers == ALL_LAYERS, f"{name}/" + layers)
-        errors.append(table)
-    return found, pd.concat(errors, ignore_index=True) if len(errors) > 1 else errors[0]
+            errors = found[name].errors
+            errors["layer"] = errors["layer"].where(errors["layer"] == ALL_LAYERS, f"{name}/" + errors["layer"])
+    return found
 
 
 def check_summary(config: EmbeddingsConfig, hyperreps: Sequence[Hyperrep], layouts: Sequence[str]) -> None:

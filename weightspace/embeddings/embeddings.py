@@ -1,7 +1,7 @@
 """The embeddings of a weight data set, in memory and on disk."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,14 +133,20 @@ def read_embeddings(folder: Path, layout: str | None = None) -> Embeddings:
     return Embeddings(plain, summary, tokens, untrained)
 
 
-def write_reconstruction(folder: Path, errors: pd.DataFrame) -> None:
-    """Write reconstruction errors into a folder that exists."""
-    pq.write_table(pa.Table.from_pandas(errors, preserve_index=False), folder / RECONSTRUCTION_NAME)
+def write_reconstruction(folder: Path, errors: Sequence[pd.DataFrame]) -> None:
+    """Write reconstruction errors, of each layout, into a folder that exists."""
+    write_joined(folder / RECONSTRUCTION_NAME, errors)
 
 
-def write_kept(folder: Path, kept: pd.DataFrame) -> None:
-    """Write what networks and their reconstructions do into a folder that exists."""
-    pq.write_table(pa.Table.from_pandas(kept, preserve_index=False), folder / KEPT_NAME)
+def write_kept(folder: Path, kept: Sequence[pd.DataFrame]) -> None:
+    """Write what networks and their reconstructions do, of each layout, into a folder that exists."""
+    write_joined(folder / KEPT_NAME, kept)
+
+
+def write_joined(path: Path, parts: Sequence[pd.DataFrame]) -> None:
+    """Write tables of the same columns as one."""
+    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path)
 
 
 def read_reconstruction(folder: Path) -> pd.DataFrame:

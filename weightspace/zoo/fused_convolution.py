@@ -8,10 +8,8 @@ from itertools import product
 
 from weightspace.zoo.fused_source import NUM_REGISTERS, POOL, Convolution, Source, split_evenly
 
-FEATURES_AT_ONCE = max(1, (NUM_REGISTERS - 12) // 4)
-"""Each needs four sums; the rest is for inputs."""
-GRADIENTS_AT_ONCE = 25
-INPUTS_AT_ONCE = 20
+FEATURES_AT_ONCE, GRADIENTS_AT_ONCE, INPUTS_AT_ONCE = (5, 25, 20) if NUM_REGISTERS == 32 else (2, 10, 12)
+"""Features have four sums each, gradients and inputs one; what is left of the registers holds what is multiplied."""
 
 
 def write_convolution(source: Source, shape: Convolution) -> None:

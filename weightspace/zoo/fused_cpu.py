@@ -1,4 +1,4 @@
-"""Train many members at once on a CPU: sixteen side by side in the lanes of vectors, groups of sixteen on all cores."""
+"""Train many members at once on a CPU: side by side in the lanes of vectors, groups on all cores."""
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -153,7 +153,7 @@ def advance_all(run: Run, groups: list["Group"], on_epoch: Callable[[int], None]
 
 
 class Work:
-    """Buffers for one image of sixteen members, the program that uses them, and the job that says on what."""
+    """Buffers for one image of a group, the program that uses them, and the job that says on what."""
 
     def __init__(self, run: Run, state: Float32[np.ndarray, "tables weights lanes"]) -> None:
         shapes, blocks = list_shapes(run.architecture), run.architecture.blocks
@@ -211,7 +211,7 @@ class Work:
 
 
 class Group:
-    """Sixteen members (the last one repeated to fill up) and their state."""
+    """A member for each lane (the last one repeated to fill up) and their state."""
 
     def __init__(self, run: Run, members: Int64[np.ndarray, " members"]) -> None:
         self.run, self.members = run, members

@@ -1,7 +1,7 @@
-"""Loops of the fused CPU engine over images and blocks, for sixteen members; the blocks' kernels are called.
+"""Loops of the fused CPU engine over images and blocks, for a group of members, one a lane; the blocks' kernels are called.
 
 Everything is an address or a count: this source is copied into the kernel cache and compiled there (see
-`fused_build`). Tables hold sixteen lanes a row.
+`fused_build`). Tables hold a vector of lanes a row.
 """
 
 from weightspace.zoo.fused_maths import exp_negative, inline, log
@@ -159,7 +159,7 @@ def take_steps(job: int, event: int) -> None:
 
 
 def train_epoch(job: int) -> None:
-    """Take sixteen members through their images once."""
+    """Take a group through their images once."""
     mode = set_float_mode(FLUSH_DENORMALS)
     last = load_integer(job, PROGRAM) + (load_integer(job, NUM_BLOCKS) - 1) * PROGRAM_ROW_BYTES
     least, drops = load_integer(job, LEAST), load_integer(job, DROPS)

@@ -1,6 +1,6 @@
 """Write every kernel that an architecture, an activation or an optimizer needs in the fused CPU engine.
 
-A kernel works on one image of sixteen members. Values are vectors, a lane a member; tables of values are addresses.
+A kernel works on one image of a group of members. Values are vectors, a lane a member; tables of values are addresses.
 """
 
 from weightspace.networks import Activation

@@ -1,4 +1,4 @@
-"""Elementary functions over sixteen lanes, to about 1e-7 in float32, as the fused CPU engine needs them.
+"""Elementary functions over lanes, to about 1e-7 in float32, as the fused CPU engine needs them.
 
 Each saturates exactly where the float32 function does: what a clamped approximation leaves of a gradient, Adam would
 amplify to full steps. Not-a-number in gives not-a-number out.

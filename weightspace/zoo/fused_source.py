@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from llvmlite import binding
-
 from weightspace.networks import Architecture, trace_shapes
+from weightspace.zoo.fused_vectors import HAS_AVX512
 
-NUM_REGISTERS = 32 if binding.get_host_cpu_features().get("avx512f") else 8
-"""How many vectors of sixteen lanes the processor's registers hold. Decides about speed only, not about results."""
+NUM_REGISTERS = 32 if HAS_AVX512 else 16
+"""How many vectors the processor's registers hold; half as many without AVX. Decides about speed only."""
 POOL = 2
 HEADER = """\
 from weightspace.zoo.fused_maths import exp_negative, mix_bits, normal_tail, sigmoid, tanh

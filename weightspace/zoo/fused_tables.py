@@ -1,4 +1,4 @@
-"""Tables that the fused CPU engine's loops read: images, rows of sixteen lanes, and what each step multiplies."""
+"""Tables that the fused CPU engine's loops read: images, rows of lanes, and what each step multiplies."""
 
 from dataclasses import dataclass, fields
 
@@ -10,13 +10,15 @@ from weightspace.zoo.fused_vectors import LANES
 from weightspace.zoo.training import Recipe, mix_bits, scale_rate
 
 UNUSED = -1
+LINE = 16
+"""Numbers in a cache line."""
 
 
 def make_vectors(*shape: int) -> Float32[np.ndarray, "*shape lanes"]:
     """Make a table of vectors, zero, that starts where a cache line does."""
     size = int(np.prod(shape)) * LANES
-    raw = np.zeros(size + LANES, np.float32)
-    start = -raw.ctypes.data // raw.itemsize % LANES
+    raw = np.zeros(size + LINE, np.float32)
+    start = -raw.ctypes.data // raw.itemsize % LINE
     return raw[start : start + size].reshape(*shape, LANES)
 
 
@@ -46,7 +48,7 @@ def lay_rows(parts: list[Int64[np.ndarray, " _"]]) -> Int32[np.ndarray, "rows la
 
 @dataclass(frozen=True)
 class Lanes:
-    """The factors of sixteen members, lane by lane."""
+    """The factors of a group of members, lane by lane."""
 
     seed: Int64[np.ndarray, " lanes"]
     optimizer: np.ndarray

@@ -1,6 +1,6 @@
-"""Vectors of sixteen lanes as types of Numba: what the fused CPU engine computes with, one lane per member.
+"""Vectors of lanes as types of Numba: what the fused CPU engine computes with, one lane per member.
 
-LLVM turns them into the widest registers of the processor: one with AVX-512, two with AVX2, four with SSE or NEON.
+A vector is one of the processor's registers with AVX-512 (sixteen lanes) or AVX (eight), and two with SSE or NEON.
 Every operation acts on each lane alone, so that a lane's bits never depend on its neighbours.
 """
 
@@ -10,25 +10,27 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.core.typeconv.castgraph import Conversion
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
 
-LANES = 16
+HAS_AVX512 = bool(binding.get_host_cpu_features().get("avx512f"))
+LANES = 16 if HAS_AVX512 else 8
+"""Decides about speed only, not about results: a lane's bits do not depend on how many there are."""
 VECTOR_BYTES = 4 * LANES
 WORD_BYTES = 8
 Vector = Any
 """What a kernel sees as `floats` or `words`; Python's type checkers cannot."""
-FLOAT, INT16, INT32, INT64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+FLOAT, BITS, INT32, INT64 = ir.FloatType(), ir.IntType(LANES), ir.IntType(32), ir.IntType(64)
 FLOATS, WORDS, MASKS = (ir.VectorType(element, LANES) for element in (FLOAT, INT32, ir.IntType(1)))
 HAS_SSE = platform.machine().lower() in ("x86_64", "amd64")
 FLUSH_DENORMALS = 0x9FC0  # x86: results to zero, read as zero, no exceptions, round to nearest
 
 
 class VectorType(types.Type):
-    """A Numba type of sixteen lanes; a scalar of `element` becomes one with the same number in every lane."""
+    """A Numba type of lanes; a scalar of `element` becomes one with the same number in every lane."""
 
     def __init__(self, name: str, element: type[types.Type] | None) -> None:
         self.element = element
@@ -39,9 +41,9 @@ class VectorType(types.Type):
         return Conversion.safe if self.element is not None and isinstance(other, self.element) else None
 
 
-floats = VectorType("Floats16", types.Float)
-words = VectorType("Words16", types.Integer)
-masks = VectorType("Masks16", None)
+floats = VectorType("Floats", types.Float)
+words = VectorType("Words", types.Integer)
+masks = VectorType("Masks", None)
 VECTORS = {floats: FLOATS, words: WORDS, masks: MASKS}
 
 
@@ -146,13 +148,13 @@ def call_llvm(name: str, result: Any) -> Callable[..., Any]:
 
 
 def load_bits(builder: Any, address: Any, index: Any) -> Any:
-    """Load a mask from the 16 bits that hold it."""
-    return builder.bitcast(builder.load(point_to(builder, address, index, INT16), align=2), MASKS)
+    """Load a mask from the bits that hold it, one a lane."""
+    return builder.bitcast(builder.load(point_to(builder, address, index, BITS), align=1), MASKS)
 
 
 def store_bits(builder: Any, address: Any, index: Any, mask: Any) -> Any:
-    """Store a mask as 16 bits."""
-    return builder.store(builder.bitcast(mask, INT16), point_to(builder, address, index, INT16), align=2)
+    """Store a mask as bits, one a lane."""
+    return builder.store(builder.bitcast(mask, BITS), point_to(builder, address, index, BITS), align=1)
 
 
 load = define_call(floats, (types.intp, types.intp), load_vector(FLOATS))
@@ -174,9 +176,9 @@ bits_of = define_call(words, (floats,), lambda b, x: b.bitcast(x, WORDS))
 floats_of = define_call(floats, (words,), lambda b, x: b.bitcast(x, FLOATS))
 to_floats = define_call(floats, (words,), lambda b, x: b.sitofp(x, FLOATS))
 # Not llvm.fma: where a processor has no fused multiply-add, that one is a slow call.
-fma = define_call(floats, (floats, floats, floats), call_llvm("llvm.fmuladd.v16f32", FLOATS))
-sqrt = define_call(floats, (floats,), call_llvm("llvm.sqrt.v16f32", FLOATS))
-absolute = define_call(floats, (floats,), call_llvm("llvm.fabs.v16f32", FLOATS))
+fma = define_call(floats, (floats, floats, floats), call_llvm(f"llvm.fmuladd.v{LANES}f32", FLOATS))
+sqrt = define_call(floats, (floats,), call_llvm(f"llvm.sqrt.v{LANES}f32", FLOATS))
+absolute = define_call(floats, (floats,), call_llvm(f"llvm.fabs.v{LANES}f32", FLOATS))
 
 
 @extend
@@ -193,8 +195,8 @@ def call_kernel(typingctx: Any, address: Any, arguments: Any) -> Any:
 
 
 def transpose(builder: Any, rows: list[Any]) -> list[Any]:
-    """Swap lanes and rows of a square of sixteen vectors by swapping halves, quarters and so on."""
-    for step in (8, 4, 2, 1):
+    """Swap lanes and rows of a square of as many vectors by swapping halves, quarters and so on."""
+    for step in (step for step in (8, 4, 2, 1) if step < LANES):
         for i in (i for i in range(LANES) if not i & step):
             upper, lower = rows[i], rows[i + step]
             left = [j if not j & step else LANES + j - step for j in range(LANES)]
@@ -206,10 +208,10 @@ def transpose(builder: Any, rows: list[Any]) -> list[Any]:
 
 @extend
 def gather_square(typingctx: Any, table: Any, width: Any, rows: Any, column: Any, out: Any) -> Any:
-    """Copy sixteen numbers of sixteen rows of a table, so that each row of the table ends in one lane.
+    """Copy as many numbers as there are lanes, of as many rows of a table, so that each row ends in one lane.
 
-    `table` is the address of float32 rows of `width` numbers, `rows` that of sixteen int32 row numbers, `out` that of
-    sixteen vectors.
+    `table` is the address of float32 rows of `width` numbers, `rows` that of int32 row numbers, a lane each, `out` that
+    of as many vectors.
     """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -58,7 +58,7 @@ def test_same_embeddings_give_the_same_bytes(embeddings, tmp_path):
 
 def test_errors_round_trip(tmp_path):
     errors = TABLE[["member", "epoch", "split"]].assign(method="pca", layer="all", error=np.float32(0.5))
-    write_reconstruction(tmp_path, errors)
+    write_reconstruction(tmp_path, [errors])
     assert read_reconstruction(tmp_path).equals(errors)
 
 
@@ -69,7 +69,7 @@ def test_missing_and_truncated_files_are_named(embeddings, tmp_path, name, read)
     with pytest.raises(BadInput, match=f"{name}: missing"):
         read(tmp_path)
     write_embeddings(tmp_path, embeddings)
-    write_reconstruction(tmp_path, TABLE)
+    write_reconstruction(tmp_path, [TABLE])
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(BadInput, match=f"{name}: cannot be read"):
