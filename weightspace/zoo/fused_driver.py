@@ -1,4 +1,4 @@
-"""Loops of the fused CPU engine over images and blocks, for a group of members, one a lane; the blocks' kernels are called.
+"""Loops of the fused CPU engine over images and blocks, for a group of members; the blocks' kernels are called.
 
 Everything is an address or a count: this source is copied into the kernel cache and compiled there (see
 `fused_build`). Tables hold a vector of lanes a row.
