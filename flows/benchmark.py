@@ -14,20 +14,42 @@ from flows.orchestration.forms import Revision, Suite, TimeoutH
 from flows.orchestration.measuring import GotWorse, Measured, measure, prepare_checkout
 from flows.orchestration.study_run import hold_file
 
-checkout_task = task(name="checkout", cache_policy=NO_CACHE, persist_result=False)(prepare_checkout)
-measure_task = task(name="measure", cache_policy=NO_CACHE, persist_result=False)(measure)
+TREND_NAME = "trend.png"
+
+
+@task(name="checkout", cache_policy=NO_CACHE, persist_result=False)
+def make_checkout(ours: Path, folder: Path, revision: str) -> str:
+    """Check out what is measured; returns the commit's hash."""
+    return prepare_checkout(ours, folder, revision)
+
+
+@task(name="measure", cache_policy=NO_CACHE, persist_result=False)
+def measure_checkout(folder: Path, suite: str, history: Path, limit_s: float) -> Measured:
+    """Run a suite in a checkout, and show what it says."""
+    log = get_run_logger()
+
+    def show(line: str) -> None:
+        log.info(line)
+        print(line, flush=True)
+
+    return measure(folder, suite, history, limit_s, show)
 
 
 @flow(name="benchmark", flow_run_name="{suite} at {revision}", persist_result=False)
 def benchmark(
-    suite: Suite = "quick", revision: Revision = "HEAD", home: str = ".prefect/benchmark", timeout_h: TimeoutH = 12.0
+    suite: Suite = "quick",
+    revision: Revision = "HEAD",
+    home: str = ".prefect/benchmark",
+    history: str = "data/benchmark",
+    timeout_h: TimeoutH = 12.0,
 ) -> Measured:
     """Measure again, compare with what was measured before, and keep it.
 
     Args:
         suite: What is measured, quick for minutes, full for hours.
         revision: The commit to measure, as git names it in this checkout: HEAD, a branch, a tag, a hash.
-        home: Folder for the checkout that is measured and for the history of figures, relative to this checkout.
+        home: Folder for the checkout that is measured, relative to this one.
+        history: Folder with the history of figures, relative to this checkout.
         timeout_h: Hours after which the run is ended.
 
     Raises:
@@ -35,15 +57,14 @@ def benchmark(
         GotWorse: some figures did.
         TimeoutError: it took too long.
     """
-    folder, history = (Path(home).resolve() / name for name in ("checkout", "history"))
+    folder, kept = Path(home).resolve() / "checkout", Path(history).resolve()
     with hold_file(Path(home) / "lock", f"another benchmark runs in {home}"):
-        commit = checkout_task(Path().resolve(), folder, revision)
+        commit = make_checkout(Path().resolve(), folder, revision)
         get_run_logger().info("measuring %s in %s", commit, folder)
-        measured = measure_task(folder, suite, history, 3600 * timeout_h)
+        measured = measure_checkout(folder, suite, kept, 3600 * timeout_h)
     keep_verdicts(suite, commit, measured)
-    trend = history / "trend.png"
-    if trend.is_file():
-        keep_image(trend, "benchmark-trend")
+    if (kept / TREND_NAME).is_file():
+        keep_image(kept / TREND_NAME, "benchmark-trend")
     if measured["worse"]:
         raise GotWorse(measured["worse"])
     return measured

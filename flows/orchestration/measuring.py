@@ -9,13 +9,13 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import TypedDict
 
-from prefect.logging import get_run_logger
-
 from flows.orchestration.graph import find_cache
 from flows.orchestration.processes import Children, Source, child_environment
+from flows.orchestration.runner import Show
 from flows.orchestration.settings import QUIET
 from weightspace.config import BadInput
 
@@ -109,8 +109,11 @@ def write_config(folder: Path, cache: Path) -> None:
     (folder / ".dvc" / "config.local").write_text(f'[cache]\n    dir = "{cache}"\n', encoding="utf-8")
 
 
-def measure(folder: Path, suite: str, history: Path, limit_s: float) -> Measured:
+def measure(folder: Path, suite: str, history: Path, limit_s: float, show: Show) -> Measured:
     """Run the benchmarks of a suite in a checkout, and add what they find to a history.
+
+    Args:
+        show: takes each line that they say.
 
     Raises:
         MeasuringFailed: they did not end well.
@@ -120,24 +123,23 @@ def measure(folder: Path, suite: str, history: Path, limit_s: float) -> Measured
     result = history / RESULT_NAME
     result.unlink(missing_ok=True)
     command = ["benchmarks", "rerun", "--suite", suite, "--history", str(history), "--json", str(result)]
-    status, tail = run_module(folder, command, limit_s)
+    status, tail = run_module(folder, command, limit_s, show)
     if status not in (0, WORSE_STATUS) or not result.is_file():
         raise MeasuringFailed(f"python -m {' '.join(command)} ended with status {status}: {' / '.join(tail)}")
     return json.loads(result.read_text(encoding="utf-8"))
 
 
-def run_module(folder: Path, arguments: list[str], limit_s: float) -> tuple[int, list[str]]:
+def run_module(folder: Path, arguments: list[str], limit_s: float, show: Show) -> tuple[int, list[str]]:
     """Run a module of a checkout to its end; returns its exit status and its last lines.
 
     Raises:
         TimeoutError: it took too long, and was ended.
     """
-    log, tail = get_run_logger(), list[str]()
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
 
-    def show(_: Source, line: str) -> None:
-        log.info(line)
-        print(line, flush=True)
-        tail[:] = [*tail[1 - TAIL_LINES :], line]
+    def on_line(_: Source, line: str) -> None:
+        tail.append(line)
+        show(line)
 
     # Stages find the code of this checkout first, in studies/ too.
     inherited = {name: value for name, value in child_environment().items() if not name.startswith(OF_A_RUN)}
@@ -146,9 +148,9 @@ def run_module(folder: Path, arguments: list[str], limit_s: float) -> tuple[int,
         timer = threading.Timer(limit_s, children.stop)
         timer.start()
         try:
-            status = children.run([sys.executable, "-c", MODULE_PROGRAM, *arguments], environment, show, folder)
+            status = children.run([sys.executable, "-c", MODULE_PROGRAM, *arguments], environment, on_line, folder)
         finally:
             timer.cancel()
         if children.stopping:
             raise TimeoutError(f"{' '.join(arguments)} took longer than {limit_s / 3600:g} hours and was ended")
-    return status, tail
+    return status, list(tail)
