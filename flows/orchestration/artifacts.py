@@ -80,7 +80,7 @@ def write_figures(metrics: Mapping[str, Any]) -> str:
         if not name.endswith(ENDS):
             low, high = (figures.get(f"{name}{end}") for end in ENDS)
             interval = f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else ""
-            lines.append(f"| {name} | {value:.4g}{interval} |")
+            lines.append(f"| {name} | {value if isinstance(value, int) else f'{value:.4g}'}{interval} |")
     return "\n".join(lines)
 
 

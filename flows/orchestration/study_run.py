@@ -146,14 +146,11 @@ def tag_run(study: str, targets: Sequence[str]) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
 class StageTasks:
-    """What the tasks of one run share."""
+    """What the tasks of one run share; no dataclass, into which Prefect would look for futures."""
 
-    runner: StageRunner
-    study: Study
-    deadline: float
-    """On the monotonic clock."""
+    def __init__(self, runner: StageRunner, study: Study, deadline_s: float) -> None:
+        self.runner, self.study, self.deadline_s = runner, study, deadline_s
 
     def find_config(self, name: str) -> Config:
         """Find the configuration of a stage such as `zoo@digits`."""
@@ -166,7 +163,7 @@ class StageTasks:
         Raises:
             RunTimeout: it is.
         """
-        if time.monotonic() > self.deadline:
+        if time.monotonic() > self.deadline_s:
             raise RunTimeout("the run took longer than its parameter timeout_h; what it finished is kept")
 
 
