@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from weightspace.device import resolve_device
+
 CHECKOUT = Path(__file__).parents[2]
 # In a process of its own: importing Prefect here would change what other tests see.
 CODE = """
@@ -16,7 +18,7 @@ from pathlib import Path
 from flows.orchestration.gpus import list_gpus, resolve_auto
 from flows.params import read_study
 
-study, found = read_study(Path()), {}
+study, found = read_study(Path()), {"auto": resolve_auto()}
 for name, device, processes, visible in CASES:
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
     config = getattr(study, name)["digits"].model_copy(update={"device": device})
@@ -24,7 +26,6 @@ for name, device, processes, visible in CASES:
         config = config.model_copy(update={"training": config.training.model_copy(update={"processes": processes})})
     found[f"{name} {device} {processes} {visible}"] = list_gpus(config)
 found["none"] = list_gpus(study.weights["digits"])
-found["auto"] = resolve_auto()
 print(json.dumps(found))
 """
 CASES = {
@@ -58,3 +59,7 @@ def test_gpu_is_named_after_the_machine_and_its_number_there(found, case):
 
 def test_stage_without_a_device_takes_none(found):
     assert found["none"] == []
+
+
+def test_auto_is_what_the_stage_will_make_of_it(found):
+    assert found["auto"] == resolve_device("auto").type
