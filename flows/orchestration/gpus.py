@@ -6,6 +6,7 @@ back once Prefect's server has not heard of it for a while.
 
 import contextlib
 import functools
+import logging
 import os
 import platform
 import re
@@ -23,6 +24,7 @@ from weightspace.config import Config
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ASK_TORCH = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
+PREFECT_LOGGER = "prefect._internal.concurrency"
 LEASE_S = 300.0
 """A slot whose holder is not heard of for so long is free again."""
 LOOK_EVERY_S = 5.0
@@ -93,6 +95,7 @@ def wait_for_slots(limits: Sequence[str], show: Callable[[str], None], give_up: 
         InterruptedError: we gave up.
     """
     waits = 0
+    logging.getLogger(PREFECT_LOGGER).addFilter(is_no_wait)
     with contextlib.ExitStack() as held:
         while not give_up():
             try:
@@ -105,6 +108,14 @@ def wait_for_slots(limits: Sequence[str], show: Callable[[str], None], give_up: 
         else:
             raise InterruptedError("stopping")
         yield
+
+
+def is_no_wait(record: logging.LogRecord) -> bool:
+    """Say whether a line of the log is about something else than slots that were not free in time.
+
+    To Prefect that is an error each time; to us it is a reason to look whether to wait on.
+    """
+    return "ConcurrencySlotAcquisition" not in record.getMessage()
 
 
 def take_slots(limits: Sequence[str]) -> contextlib.AbstractContextManager[None]:
