@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flows.orchestration.forms import MOST_AT_ONCE, MOST_HOURS
 from flows.orchestration.processes import exit_on_terminate, note_interrupt
 from flows.orchestration.selection import check_stages
 from flows.orchestration.server import start_server
@@ -24,17 +25,25 @@ Force = Annotated[
     list[str] | None, typer.Option(help="Run this stage even if nothing changed: zoo, zoo@digits. May be repeated.")
 ]
 StudyFolder = Annotated[Path, typer.Option("--study", help="Folder with the study's params.yaml.")]
-AtOnce = Annotated[int, typer.Option(min=1, help="Stages that may run side by side.")]
+AtOnce = Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Stages that may run side by side.")]
+TimeoutH = Annotated[float, typer.Option(help="Hours after which the run is ended; what was finished is kept.")]
 
 
-def run_command(targets: Targets = None, force: Force = None, study: StudyFolder = Path(), at_once: AtOnce = 2) -> None:
+def run_command(
+    targets: Targets = None,
+    force: Force = None,
+    study: StudyFolder = Path(),
+    at_once: AtOnce = 2,
+    timeout_h: TimeoutH = 168.0,
+) -> None:
     """Bring a study up to date: run the stages whose code, inputs or parameters changed, and show them in Prefect."""
     try:
         with contextlib.chdir(check_folder(study)):
             read = read_study(Path())
             apply_settings(Path())
         check_stages(read, [*(targets or []), *(force or [])])
-        status = run_pipeline(targets or [], force or [], study, at_once)
+        check_hours(timeout_h)
+        status = run_pipeline(targets or [], force or [], study, at_once, timeout_h)
     except BadInput as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         status = 2
@@ -55,7 +64,17 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
-def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int) -> int:
+def check_hours(hours: float) -> None:
+    """Check how long a run may take.
+
+    Raises:
+        BadInput: that is no time to run in.
+    """
+    if not 0 < hours <= MOST_HOURS:
+        raise BadInput(f"--timeout-h: got {hours:g}, wanted more than 0 and at most {MOST_HOURS:g} hours")
+
+
+def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int, timeout_h: float) -> int:
     """Run the flow, on a server of our own unless the user has one; returns the exit status."""
     exit_on_terminate()
     note_interrupt()
@@ -63,6 +82,7 @@ def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int
     # Importing Prefect and DVC takes as long as the server does to start, so they do it side by side.
     from flows.orchestration.graph import mend_after_kill, read_graph
     from flows.orchestration.runner import StageFailed
+    from flows.orchestration.study_run import RunTimeout
     from flows.pipeline import pipeline
 
     with contextlib.chdir(study):
@@ -71,7 +91,10 @@ def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int
     if server:
         server.wait()
     try:
-        pipeline(targets, force, str(study), at_once)
+        pipeline(targets, force, str(study), at_once, timeout_h)
+    except RunTimeout as timeout:
+        print(f"error: {timeout}", file=sys.stderr)
+        return 1
     except StageFailed as failure:
         print(f"error: {failure.name}: {failure.reason}", file=sys.stderr)
         return failure.exit_status

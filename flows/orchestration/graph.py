@@ -9,8 +9,8 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -165,13 +165,43 @@ def is_changed(name: str) -> bool:
             raise Busy(" ".join(str(error).split())) from error
 
 
+def list_unchanged(graph: Mapping[str, Sequence[str]], forced: Collection[str]) -> dict[str, list[Out]]:
+    """List the stages that neither changed themselves nor need one that did, each with what it last made.
+
+    One look at all of them; where another process is in the way, each stage is to be looked at in its turn.
+
+    Args:
+        forced: stages that count as changed.
+    """
+    unchanged: dict[str, list[Out]] = {}
+    with suppress(Busy), open_repository(patient=False) as repository:
+        for name, needs in graph.items():
+            stage = find_stage(repository, name)
+            # One that cannot be looked at is no reason to spoil the run of others.
+            with suppress(DvcException):
+                if name not in forced and unchanged.keys() >= set(needs) and not stage.changed():
+                    unchanged[name] = describe_outs(stage)
+    return unchanged
+
+
+def find_cache(folder: Path) -> Path:
+    """Find the folder in which DVC keeps what the checkout in a folder has made."""
+    with dvc_lock, Repo(str(folder)) as repository:
+        return Path(repository.cache.local.path).resolve()
+
+
 def list_outs(name: str) -> list[Out]:
     """List what a stage last made."""
     with open_repository() as repository:
-        return [
-            {"path": out.def_path, "hash": read_hash(out), "bytes": out.meta.size if out.meta else None}
-            for out in find_stage(repository, name).outs
-        ]
+        return describe_outs(find_stage(repository, name))
+
+
+def describe_outs(stage: "Stage") -> list[Out]:
+    """Describe what a stage last made."""
+    return [
+        {"path": out.def_path, "hash": read_hash(out), "bytes": out.meta.size if out.meta else None}
+        for out in stage.outs
+    ]
 
 
 def read_hash(out: "Output") -> str | None:

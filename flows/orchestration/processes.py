@@ -82,8 +82,13 @@ class Children:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def run(self, command: Sequence[str], environment: dict[str, str], on_line: OnLine) -> int:
+    def run(
+        self, command: Sequence[str], environment: dict[str, str], on_line: OnLine, folder: Path | None = None
+    ) -> int:
         """Run a command to its end, handing on each line as it comes; returns its exit status.
+
+        Args:
+            folder: where; None for the working directory.
 
         Raises:
             InterruptedError: we are stopping already.
@@ -93,6 +98,7 @@ class Children:
                 raise InterruptedError("stopping")
             process = subprocess.Popen(
                 command,
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

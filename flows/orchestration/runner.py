@@ -1,10 +1,12 @@
 """Bring one stage up to date: ask DVC whether it changed, and if so let `dvc repro` run it."""
 
+import contextlib
 import re
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
 FAILED = "ERROR: failed to reproduce"
 EXITED = re.compile(r"exited with (-?\d+)")
 TAIL_LINES = 30
+KILLS_FORGIVEN = 2
+"""So often a stage that something else killed, such as a machine out of memory, is worth going on with in one run."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class StageRun:
 
 class StageFailed(Exception):
     """A stage did not end well; its last lines say why."""
+
+    may_go_on = False
+    """Whether to try again is worth it: it was killed, and what it has finished is kept."""
 
     def __init__(self, name: str, status: int, seconds: float, lines: list[str]) -> None:
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -95,6 +102,7 @@ class StageRunner:
     def __init__(self, at_once: int) -> None:
         self.children = Children()
         self.slots = threading.BoundedSemaphore(at_once)
+        self.kills: Counter[str] = Counter()
 
     def __enter__(self) -> "StageRunner":
         return self
@@ -102,8 +110,18 @@ class StageRunner:
     def __exit__(self, *_: object) -> None:
         self.children.stop()
 
-    def bring_up_to_date(self, name: str, force: bool, environment: dict[str, str], show: Show) -> StageRun:
+    def bring_up_to_date(
+        self,
+        name: str,
+        force: bool,
+        environment: dict[str, str],
+        show: Show,
+        hold: contextlib.AbstractContextManager[None] | None = None,
+    ) -> StageRun:
         """Run a stage if it changed or is forced.
+
+        Args:
+            hold: what the stage needs for itself while it runs.
 
         Raises:
             Busy: another DVC process is at it; try again later.
@@ -113,7 +131,8 @@ class StageRunner:
         how: How = "skipped"
         try:
             if force or is_changed(name):
-                with self.slots:
+                # What may have to be waited for comes first, so that others run meanwhile.
+                with hold or contextlib.nullcontext(), self.slots:
                     how = self.reproduce(name, force, environment, show)
             return StageRun(name, how, time.monotonic() - started, list_outs(name))
         except DvcException as error:
@@ -139,7 +158,10 @@ class StageRunner:
             raise Busy(f"{name}: another DVC process is at it")
         # The stage does so itself, unless it was killed.
         restore_outputs(name)
-        raise StageFailed(name, heard.status or status, time.monotonic() - started, heard.tail)
+        failure = StageFailed(name, heard.status or status, time.monotonic() - started, heard.tail)
+        self.kills[name] += failure.status == -signal.SIGKILL
+        failure.may_go_on = failure.status == -signal.SIGKILL and self.kills[name] <= KILLS_FORGIVEN
+        raise failure
 
 
 def classify(name: str, heard: Heard) -> How:

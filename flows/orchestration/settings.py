@@ -13,6 +13,7 @@ QUIET = {
     # What a run logs is kept by the server; the terminal belongs to the stages.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
 }
 SERVER = {
     # A first start migrates a new database, which two busy cores do not finish within the default 20 s.
@@ -22,6 +23,8 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
     # In whole seconds: Prefect cuts off the rest, and at 0 the server keeps a core busy.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # Who holds a GPU is known after the server was started anew, too.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 
 

@@ -2,17 +2,15 @@
 
 import json
 import os
+import platform
 import signal
 import urllib.request
-from pathlib import Path
 
 import psutil
 import pytest
 
 from flows.orchestration.server import start_server
 from flows.orchestration.settings import apply_settings
-
-CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +34,11 @@ def piped(toy, server, monkeypatch):
     return toy
 
 
-def ask(server: str, path: str, **question):
-    request = urllib.request.Request(
-        f"{server}/{path}", json.dumps(question).encode(), {"Content-Type": "application/json"}
-    )
+def ask(server: str, path: str, method: str = "POST", **question):
+    content = None if method == "GET" else json.dumps(question).encode()
+    request = urllib.request.Request(f"{server}/{path}", content, {"Content-Type": "application/json"}, method=method)
     with urllib.request.urlopen(request) as response:
-        return json.load(response)
+        return json.loads(response.read() or "null")
 
 
 @pytest.mark.server
@@ -60,8 +57,17 @@ def test_pipeline_runs_everything_once_and_shows_it(piped, server):
     assert len(shards) == 2
     for shard in shards:
         assert [parent["id"] for parent in shard["task_inputs"]["__parents__"]] == [tasks["zoo@z"]["id"]]
-    tables = ask(server, "artifacts/filter")
-    assert {row["stage"] for row in json.loads(tables[-1]["data"])} <= {"images@a", "images@b", "zoo@z"}
+    kept = {artifact["key"]: artifact["data"] for artifact in ask(server, "artifacts/latest/filter")}
+    assert {row["stage"]: row["how"] for row in json.loads(kept["stages-quickstart"])} == {
+        "images@a": "skipped",
+        "images@b": "ran",
+    }
+    assert {row["path"] for row in json.loads(kept["outputs-quickstart"])} == {"data/images/a", "data/images/b"}
+    assert kept["progress-quickstart"] == 100.0
+    runs = {run["name"]: set(run["tags"]) for run in ask(server, "flow_runs/filter")}
+    assert runs["quickstart: all"] == {"study:quickstart"}
+    assert runs["quickstart: images; images@b, forced"] == {"study:quickstart", "target:images"}
+    assert set(tasks["zoo@z"]["tags"]) == {"study:quickstart", "zoo"}
 
 
 @pytest.mark.server
@@ -95,12 +101,66 @@ def test_second_pipeline_waits_for_the_first(piped):
     assert sorted(piped.ran()) == ["images@a", "images@b", "zoo@z"]
 
 
+@pytest.mark.server
+def test_stage_that_something_kills_is_gone_on_with(piped):
+    piped.write("wait/images@a")
+    pipeline = piped.start("-m", "flows.pipeline", "images@a")
+    os.kill(int(piped.wait_for("waiting")), signal.SIGKILL)
+    (piped.root / "wait/images@a").unlink()
+    out, err = pipeline.communicate(timeout=300)
+    assert (pipeline.returncode, err) == (0, "")
+    assert "killed by SIGKILL; what it has finished is kept, run it again to go on; trying again" in out
+    assert piped.ran() == ["images@a", "images@a"]
+
+
+@pytest.mark.server
+def test_run_that_takes_too_long_is_ended_with_what_it_started(piped, server):
+    piped.write("wait/images@a")
+    pipeline = piped.start("-m", "flows.pipeline", "images@a", "--timeout-h", "0.0003")
+    stage = psutil.Process(int(piped.wait_for("waiting")))
+    _, err = pipeline.communicate(timeout=300)
+    assert pipeline.returncode == 1
+    assert err == "error: the run took longer than its parameter timeout_h; what it finished is kept\n"
+    stage.wait(timeout=60)
+    assert "TimedOut" in {run["state_name"] for run in ask(server, "flow_runs/filter")}
+
+
+@pytest.mark.server
+def test_stage_on_a_gpu_waits_until_it_has_the_gpu_and_gives_it_back(piped, server):
+    piped.change("device: cpu", "device: cuda:1")
+    name = f"gpu-{platform.node()}-1"
+    ask(server, "v2/concurrency_limits/", name=name, limit=1, active_slots=1)
+    pipeline = piped.start("-m", "flows.pipeline")
+    assert pipeline.stdout
+    seen = []
+    for line in pipeline.stdout:
+        seen.append(line)
+        if f"waiting for {name}, which another run holds" in line:
+            break
+    assert "zoo@z" not in piped.ran(), seen
+    ask(server, f"v2/concurrency_limits/{name}", "PATCH", active_slots=0)
+    assert pipeline.communicate(timeout=300)[1] == ""
+    assert "zoo@z" in piped.ran()
+    assert ask(server, f"v2/concurrency_limits/{name}", "GET")["active_slots"] == 0
+
+
+@pytest.mark.server
+def test_gpu_that_no_run_has_used_before_gets_a_limit_and_a_cpu_none(piped, server):
+    piped.change("device: cpu", "device: cuda:7")
+    assert piped.run("-m", "flows.pipeline").returncode == 0
+    limit = ask(server, f"v2/concurrency_limits/gpu-{platform.node()}-7", "GET")
+    assert (limit["limit"], limit["active_slots"]) == (1, 0)
+    names = {each["name"] for each in ask(server, "v2/concurrency_limits/filter")}
+    assert all(name.endswith(("-1", "-7")) for name in names)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "arguments", "wanted"),
     [
         ("epochs: 1", "epoch: 1", [], "error: params.yaml: zoo.z.epoch: unknown key, wanted 'epochs'? (known: "),
         ("epochs: 1", "epochs: 1", ["zooo"], "error: stage: got 'zooo', wanted 'zoo'? (known: images, "),
         ("epochs: 1", "epochs: 1", ["--force", "zoo@y"], "error: stage: got 'zoo@y', wanted 'zoo@z'? (known: zoo@z)"),
+        ("epochs: 1", "epochs: 1", ["--timeout-h", "0"], "error: --timeout-h: got 0, wanted more than 0 and at most "),
         ("epochs: 1", "epochs: 1", ["--study", "nowhere"], "error: --study: got 'nowhere', wanted a folder with a "),
     ],
 )
@@ -117,16 +177,3 @@ def test_folder_outside_any_checkout_gets_one_line(toy, tmp_path):
     result = toy.run("-m", "flows.pipeline", "--study", str(tmp_path))
     assert result.returncode == 2
     assert "params.yaml: missing" in result.stderr
-
-
-def test_deployment_names_the_flow_and_its_parameters(toy):
-    code = (
-        "import ruamel.yaml, prefect.flows, pathlib\n"
-        f"text = pathlib.Path({str(CHECKOUT / 'prefect.yaml')!r}).read_text()\n"
-        "(deployment,) = ruamel.yaml.YAML(typ='safe').load(text)['deployments']\n"
-        "flow = prefect.flows.load_flow_from_entrypoint(deployment['entrypoint'])\n"
-        "print(sorted(flow.parameters.properties) == sorted(deployment['parameters']), flow.name, deployment['name'])"
-    )
-    (toy.root / "flows").symlink_to(CHECKOUT / "flows")
-    result = toy.run("-c", code)
-    assert result.stdout == "True pipeline pipeline\n", result.stderr

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from zc.lockfile import LockFile
 
-from flows.orchestration.graph import Busy, is_changed, list_outs, read_graph
+from flows.orchestration.graph import Busy, is_changed, list_outs, list_unchanged, read_graph
 from flows.orchestration.runner import StageFailed, StageRunner
 
 
@@ -58,6 +58,19 @@ def test_dvc_finds_nothing_left_to_do(toy, runner):
 def test_pipeline_finds_nothing_left_to_do(toy, runner):
     assert toy.dvc("repro").returncode == 0
     assert [name for name in read_graph() if is_changed(name)] == []
+
+
+def test_one_look_at_all_stages_finds_those_that_need_not_be_looked_at_again(toy, runner):
+    graph = read_graph()
+    assert list_unchanged(graph, set()) == {}
+    assert toy.dvc("repro").returncode == 0
+    assert list_unchanged(graph, set()) == {name: list_outs(name) for name in graph}
+    assert set(list_unchanged(graph, {"images@a"})) == {"images@b"}
+    toy.change("epochs: 1", "epochs: 2")
+    assert set(list_unchanged(graph, set())) == {"images@a", "images@b"}
+    held = LockFile(str(toy.root / ".dvc/tmp/lock"))
+    assert list_unchanged(graph, set()) == {}
+    held.close()
 
 
 def test_lock_file_that_another_process_is_writing_is_not_read(toy, runner):
