@@ -143,10 +143,12 @@ def start_dask(runner: Cluster) -> Any:
     from distributed import Nanny, Scheduler, SpecCluster
 
     # No limit of memory: Dask would share it out by threads, of which it is told of one a worker.
-    options = {"nthreads": 1, "memory_limit": 0, "host": HOST, "dashboard": False, "silence_logs": logging.WARNING}
+    quiet = {"host": HOST, "dashboard": False, "dashboard_address": f"{HOST}:0"}
+    options = {**quiet, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.WARNING}
     workers = {n: {"cls": Nanny, "options": {**options, "env": seat}} for n, seat in enumerate(deal_seats(runner))}
-    scheduler = {"cls": Scheduler, "options": {"host": HOST, "dashboard": False}}
-    return SpecCluster(workers=workers, scheduler=scheduler)
+    scheduler = {"cls": Scheduler, "options": quiet}
+    level: Any = logging.WARNING
+    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=level)
 
 
 def check_dask(distributed: Any, address: str) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,19 @@ def describe(runner: Workers, terms: Terms) -> str:
 def collect(submit: Submit, parts: Sequence[Sequence[Any]], num_all: int) -> list[Sequence[Any]]:
     """Hand parts out and wait for them in order; returns those that were lost with a broken pool."""
     lost: list[Sequence[Any]] = []
-    waiting = [submit(part) for part in parts]
-    done = num_all - len(parts)
-    for part, future in zip(parts, waiting, strict=True):
+    waiting: list[Waiting] = []
+    with suppress(BrokenExecutor):
+        for part in parts:
+            waiting.append(submit(part))  # noqa: PERF401  (those before one that is refused are waited for)
+    for number, part in enumerate(parts):
         try:
-            result = wait_for(future)
+            result = wait_for(waiting[number]) if number < len(waiting) else None
         except BrokenExecutor:
+            result = None
+        if result is None:
             lost.append(part)
             continue
-        done += 1
+        done = num_all - len(parts) + number + 1 - len(lost)
         logger.info("%d of %d parts done: %.1f s on %s", done, num_all, result.seconds, result.where)
     return lost
 

@@ -21,7 +21,7 @@ from weightspace.config import BadInput
 
 KINDS = ("processes", "dask", "ray")
 NUM_SHARDS = 6
-LIMIT_S = 120
+LIMIT_S = 600
 PARAMS = f"""
 root: .
 images:
