@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from flows.orchestration.nesting import observe
 from flows.orchestration.stage import run_stage
+from flows.orchestration.workers import run_everywhere
 from tasks.imports import make_import
 from tasks.zoo import make_zoo
 
 if __name__ == "__main__":
-    run_stage("zoo", partial(make_zoo, step=observe), imports=make_import)
+    run_stage("zoo", partial(make_zoo, run_all=run_everywhere), imports=make_import)

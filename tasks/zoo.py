@@ -1,16 +1,20 @@
 """Make a zoo: train what is not yet trained, shard by shard, and assemble the Parquet parts."""
 
+import functools
 import logging
 import shutil
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from weightspace.config import BadInput
 from weightspace.device import resolve_device
-from weightspace.images.image_set import ImageSet, prepare_images, read_image_set
+from weightspace.images.image_set import PreparedImages, prepare_images, read_image_set
 from weightspace.networks import Architecture
-from weightspace.record import Record, read_record, replace_folder, write_record
+from weightspace.record import Record, name_full_disk, read_record, replace_folder, write_record
 from weightspace.store import write_part
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.members import choose_architecture
@@ -18,17 +22,19 @@ from weightspace.zoo.shards import Shard, plan_shards, train_shard
 from weightspace.zoo.train import check_images
 
 logger = logging.getLogger(__name__)
-Function = TypeVar("Function", bound=Callable[..., Any])
+RunAll = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], object]
+"""Calls a function with each of some arguments, in any order and anywhere that sees the same folders."""
+APPEAR_S = 120.0
+"""How long a shared folder may take to show a file that another machine wrote."""
 
 
-def observe_nothing(function: Function) -> Function:
-    """Leave a function as it is; a flow hands in what turns it into a task."""
-    return function
+def run_in_turn(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> None:
+    """Call a function with each of some arguments, here and one after another; a flow may hand in another way."""
+    for arguments in calls:
+        function(*arguments)
 
 
-def make_zoo(
-    name: str, config: ZooConfig, root: Path, step: Callable[[Callable[..., Any]], Callable[..., Any]] = observe_nothing
-) -> None:
+def make_zoo(name: str, config: ZooConfig, root: Path, run_all: RunAll = run_in_turn) -> None:
     """Train the zoo `name` on its images; shards that an earlier run finished are kept.
 
     They stay when the zoo is made: whoever keeps the zoo may lose it before it has it, and then asks for it again.
@@ -39,12 +45,30 @@ def make_zoo(
     architecture = choose_architecture(config.architecture, image_set.shape, image_set.num_classes)
     check_images(architecture, image_set, config.images)
     shards = plan_shards(config, architecture, images_record.digest)
-    work = root / "data" / ".work" / "zoo" / name
+    work = root.absolute() / "data" / ".work" / "zoo" / name
     work.mkdir(parents=True, exist_ok=True)
     about = describe_zoo(config, architecture, images_record)
-    run = step(make_shard)
-    paths = [run(shard, config, architecture, image_set, about, work) for shard in shards]
-    assemble_zoo(name, config, root, paths, images_record)
+    device = settle_device(config.device)
+    common = (config, architecture, source.absolute(), images_record.digest, about, device, work)
+    paths = [locate_shard(shard, work) for shard in shards]
+    missing = [(shard, *common) for shard, path in zip(shards, paths, strict=True) if not path.exists()]
+    if len(missing) < len(shards):
+        logger.info("%d of %d shards kept from an earlier run", len(shards) - len(missing), len(shards))
+    if missing:
+        run_all(make_shard, missing)
+    for path in paths:
+        wait_for_file(path, APPEAR_S)
+    assemble_zoo(name, config, root, paths, images_record, device)
+
+
+def settle_device(name: str) -> str:
+    """Decide `auto` once, by this machine, for all who train; a named device need not be on this one."""
+    return resolve_device(name).type if name == "auto" else name
+
+
+def locate_shard(shard: Shard, work: Path) -> Path:
+    """Say where a finished shard is kept."""
+    return work / f"{shard.digest}.parquet"
 
 
 def describe_zoo(config: ZooConfig, architecture: Architecture, images: Record) -> dict[str, Any]:
@@ -60,25 +84,58 @@ def make_shard(
     shard: Shard,
     config: ZooConfig,
     architecture: Architecture,
-    image_set: ImageSet,
+    source: Path,
+    images_digest: str,
     about: dict[str, Any],
+    device: str,
     work: Path,
-) -> Path:
-    """Train one shard unless its file is there; returns the file."""
-    path = work / f"{shard.digest}.parquet"
+) -> None:
+    """Train one shard and keep it, unless its file is there; needs nothing but folders that all workers see.
+
+    Raises:
+        BadInput: the images are not those that the zoo is planned for, or the device is not there.
+    """
+    path = locate_shard(shard, work)
     if path.exists():
-        logger.info("shard %d: kept from an earlier run", shard.number)
-        return path
-    device = resolve_device(config.device)
-    checkpoints = train_shard(shard, config, architecture, prepare_images(image_set, device), device)
-    write_part(path, replace(checkpoints, about=about))
-    return path
+        return
+    images = load_images(source, images_digest, device)
+    checkpoints = train_shard(shard, config, architecture, images, resolve_device(device))
+    # Whoever is believed dead may still be at work on the same shard: each writes to a folder of its own.
+    with name_full_disk(path), tempfile.TemporaryDirectory(prefix=f".{shard.digest[:8]}.", dir=work) as scratch:
+        write_part(Path(scratch) / path.name, replace(checkpoints, about=about))
+        (Path(scratch) / path.name).replace(path)
 
 
-def assemble_zoo(name: str, config: ZooConfig, root: Path, paths: list[Path], images: Record) -> None:
+@functools.lru_cache(maxsize=1)
+def load_images(source: Path, digest: str, device: str) -> PreparedImages:
+    """Read images for training, once for all shards that a process trains.
+
+    Raises:
+        BadInput: they are not there, or others than those of the digest.
+    """
+    found = read_record(source).digest
+    if found != digest:
+        raise BadInput(f"{source}: images {found[:12]} here, wanted {digest[:12]}: all workers must see the same data/")
+    return prepare_images(read_image_set(source), resolve_device(device))
+
+
+def wait_for_file(path: Path, limit_s: float) -> None:
+    """Wait until a file that another machine wrote is seen here.
+
+    Raises:
+        BadInput: it is not.
+    """
+    deadline = time.monotonic() + limit_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise BadInput(f"{path}: written by a worker but not seen here; all workers must share the folder data/")
+        time.sleep(0.5)
+
+
+def assemble_zoo(name: str, config: ZooConfig, root: Path, paths: list[Path], images: Record, device: str) -> None:
     """Put the finished shards in place as the parts of the zoo."""
     target = root / "data" / "zoo" / name
     with replace_folder(target) as folder:
         for number, path in enumerate(paths):
             shutil.copyfile(path, folder / f"part-{number:05d}.parquet")
-        write_record(folder, "zoo", name, config, {"images": images}, resolve_device(config.device).type)
+        write_record(folder, "zoo", name, config, {"images": images}, device.partition(":")[0])

@@ -23,16 +23,23 @@ def describe_run(flow_run_id: object, task_run_id: object) -> dict[str, str]:
     return {} if os.environ.get(DIRECT) else {HANDED_RUN: f"{flow_run_id} {task_run_id}"}
 
 
+def is_observed() -> bool:
+    """Say whether this stage is part of a pipeline run that shows its steps."""
+    return bool(os.environ.get(HANDED_RUN)) and API_URL in os.environ and not os.environ.get(DIRECT)
+
+
 def observe(function: Function) -> Function:
     """Make a task of a function where the stage is part of a pipeline run; leave it alone elsewhere."""
-    handed = os.environ.get(HANDED_RUN)
-    if not handed or API_URL not in os.environ or os.environ.get(DIRECT):
-        return function
-    attach(*handed.split())
+    return make_task(function, function.__name__) if is_observed() else function
+
+
+def make_task(function: Function, name: str) -> Function:
+    """Make a task of the pipeline run that this stage is part of."""
+    attach(*os.environ[HANDED_RUN].split())
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
-    return task(cache_policy=NO_CACHE, persist_result=False)(function)  # pyright: ignore[reportReturnType]
+    return task(name=name, cache_policy=NO_CACHE, persist_result=False)(function)  # pyright: ignore[reportReturnType]
 
 
 @functools.cache

@@ -61,16 +61,10 @@ def test_zoo_has_every_epoch_of_every_member(tiny_study, config):
 
 def test_stopped_and_resumed_equals_uninterrupted(tiny_study, config):
     make_zoo("whole", config, tiny_study)
-    trained = []
 
-    def stop_after_first(function):
-        def run(shard, *rest):
-            if trained:
-                raise Interrupted
-            trained.append(shard.number)
-            return function(shard, *rest)
-
-        return run
+    def stop_after_first(function, calls):
+        function(*calls[0])
+        raise Interrupted
 
     with pytest.raises(Interrupted):
         make_zoo("whole2", config, tiny_study, stop_after_first)
@@ -107,6 +101,43 @@ def test_changed_lr_does_not_reuse_old_shards(tiny_study, config, monkeypatch):
     make_zoo("z", ZooConfig.model_validate(values), tiny_study)
     after = read_checkpoints(tiny_study / "data/zoo/z")
     assert (before.weights[1] != after.weights[1]).any()
+
+
+def test_order_of_shards_changes_nothing(tiny_study, config):
+    def run_backwards(function, calls):
+        for arguments in reversed(calls):
+            function(*arguments)
+
+    make_zoo("a", config, tiny_study)
+    make_zoo("b", config, tiny_study, run_backwards)
+    first, second = files(tiny_study / "data/zoo/a"), files(tiny_study / "data/zoo/b")
+    assert {n: b for n, b in first.items() if n != RECORD_NAME} == {n: b for n, b in second.items() if n != RECORD_NAME}
+
+
+def test_workers_who_do_not_share_the_folder_are_noticed(tiny_study, config, monkeypatch):
+    monkeypatch.setattr(tasks_zoo, "APPEAR_S", 0.0)
+    with pytest.raises(BadInput, match="written by a worker but not seen here; all workers must share"):
+        make_zoo("z", config, tiny_study, lambda function, calls: None)
+
+
+def test_worker_that_sees_other_images_refuses(tiny_study, config):
+    def run_with_others(function, calls):
+        shard, config, architecture, source, _, *rest = calls[0]
+        function(shard, config, architecture, source, "0" * 64, *rest)
+
+    with pytest.raises(BadInput, match=r"images/noise: images [0-9a-f]{12} here, wanted 000000000000"):
+        make_zoo("z", config, tiny_study, run_with_others)
+
+
+def test_killed_while_it_wrote_leaves_no_shard(tiny_study, config, monkeypatch):
+    def write_half(path, checkpoints):
+        path.write_bytes(b"half")
+        raise Interrupted
+
+    monkeypatch.setattr(tasks_zoo, "write_part", write_half)
+    with pytest.raises(Interrupted):
+        make_zoo("z", config, tiny_study)
+    assert list((tiny_study / "data/.work/zoo/z").iterdir()) == []
 
 
 def test_image_set_that_does_not_fit_is_refused(tiny_study, config):
