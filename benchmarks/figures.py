@@ -38,9 +38,9 @@ def declare_training() -> dict[str, Figure]:
     for case, name in cases.items():
         quick = case in QUICK_CASES
         parts = {
-            "over_baseline": ("trained by the fused engine, over one process per core", 0.2),
-            "over_reference": ("trained by the fused engine, over the style of published generators", 0.25),
-            "peak_fraction": ("operations of the fused engine, of what the cores can do", 0.2),
+            "over_baseline": ("trained by the fused engine, over one process per core", 0.3),
+            "over_reference": ("trained by the fused engine, over the style of published generators", 0.3),
+            "peak_fraction": ("operations of the fused engine, of what the cores can do", 0.3),
         }
         for part, (text, tolerance) in parts.items():
             stem = case.removesuffix("_b10") if part == "peak_fraction" else case

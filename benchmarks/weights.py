@@ -229,9 +229,21 @@ def measure_views(layout: Layout, weights: Float32[Tensor, "members weights"]) -
 
 
 def compare_turns(theirs: Callable[[], object], ours: Callable[[], object], turns: int = TURNS) -> float:
-    """Return how much longer theirs takes than ours; they take turns, and a first turn warms up."""
-    ratios = [time_best(theirs, 1) / time_best(ours, 1) for _ in range(turns + 1)]
-    return float(np.median(ratios[1:]))
+    """Return how much longer theirs takes than ours, in turns, by processor time of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ratios = [time_thread(theirs) / time_thread(ours) for _ in range(turns + 1)]
+    finally:
+        torch.set_num_threads(threads)
+    return float(np.median(ratios[1:]))  # the first turn warms up
+
+
+def time_thread(run: Callable[[], object]) -> float:
+    """Return the processor seconds that this thread spends."""
+    start = time.thread_time()
+    run()
+    return time.thread_time() - start
 
 
 def compare_views(layout: Layout, weights: Float32[Tensor, "members weights"]) -> float:
