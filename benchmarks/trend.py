@@ -63,7 +63,7 @@ def draw_panel(axes: Axes, runs: pd.DataFrame, names: Sequence[str], verdict: Ve
     axes.plot(x, values, "-o", color=color, markersize=3, linewidth=1)
     axes.plot(x[-1:], values[-1:], "o", color=COLORS.get(verdict.word, BLUE), markersize=7)
     figure = FIGURES[verdict.figure]
-    axes.set_title(verdict.figure, loc="left", fontsize=8, fontweight="bold", color=INK, pad=17)
+    axes.set_title(verdict.figure, loc="left", fontsize=6.8, fontweight="bold", color=INK, pad=15)
     text = textwrap.shorten(figure.meaning, 62, placeholder="...")
     axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=6.5, color=INK, va="bottom")
     axes.set_xlabel(f"{ARROWS[figure.better]}; {verdict.word}", fontsize=7, color=COLORS.get(verdict.word, INK))
@@ -96,7 +96,6 @@ def label_times(axes: Axes, runs: pd.DataFrame, names: Sequence[str]) -> None:
 def add_heading(drawing: Drawing, run: Run, num_runs: int) -> None:
     """Say above all panels what is shown and what the marks mean."""
     title = f"Suite {run.suite}: the last {num_runs} runs up to {run.time:%Y-%m-%d %H:%M} UTC on {run.machine}"
-    drawing.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     marks = [
         Line2D([], [], marker="o", color=BLUE, markersize=7, linestyle="", label="latest run, as good as before"),
         Line2D([], [], marker="o", color=ORANGE, markersize=7, linestyle="", label="worse"),
@@ -105,4 +104,13 @@ def add_heading(drawing: Drawing, run: Run, num_runs: int) -> None:
         Line2D([], [], color=GREY, linestyle="--", label=f"median of up to {RECENT} runs before"),
         Patch(color=GREY, alpha=0.18, label="tolerance around it, or its 95 % interval"),
     ]
-    drawing.legend(handles=marks, loc="outside upper left", ncols=len(marks), fontsize=8, columnspacing=1.4)
+    drawing.legend(
+        handles=marks,
+        loc="outside upper left",
+        ncols=len(marks),
+        fontsize=8,
+        columnspacing=1.4,
+        title=title,
+        title_fontsize=11,
+        alignment="left",
+    )
