@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from benchmarks.history import Measured, Run, read_history, select_comparable, w
 from benchmarks.trend import draw_trend
 from benchmarks.verdicts import Verdict
 
-METRICS, TREND, GRAPH = "metrics.json", "trend.csv", "dvc.yaml"
+METRICS, TREND, GRAPH, LOCK = "metrics.json", "trend.csv", "dvc.yaml", "dvc.lock"
 ORDER = ("worse", "better", "no reference", "level", "not judged")
 """Verdicts in the order of the table."""
 
@@ -27,8 +28,19 @@ def show_run(history: Path, run: Run, verdicts: Sequence[Verdict], failed: Mappi
     write_whole(history / "trend.png", draw_trend(runs, run, verdicts))
     write_whole(history / METRICS, (json.dumps(list_metrics(run), indent=1) + "\n").encode())
     write_whole(history / TREND, write_trend(runs).encode())
-    write_whole(history / GRAPH, write_graph(runs).encode())
+    if not is_ignored(history, LOCK):
+        write_whole(history / GRAPH, write_graph(runs).encode())
     return table
+
+
+def is_ignored(folder: Path, name: str) -> bool:
+    """Say whether git ignores a file in a folder: DVC does not work at all beside a graph whose lock file is ignored."""
+    home = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
+    command = ["git", "-C", str(home), "check-ignore", "-q", str(folder.absolute() / name)]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 def write_table(run: Run, verdicts: Sequence[Verdict], failed: Mapping[str, str]) -> str:

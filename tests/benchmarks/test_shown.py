@@ -6,7 +6,7 @@ from dvc.repo import Repo
 from PIL import Image
 
 from benchmarks.history import Measured, read_history, write_run
-from benchmarks.shown import show_run
+from benchmarks.shown import is_ignored, show_run
 from benchmarks.verdicts import judge_figures
 from tests.benchmarks.made_up import SCIENCE, SPEED, TIME, make_up_run
 
@@ -95,3 +95,17 @@ def test_dvc_brings_back_the_runs_of_a_commit(checkout):
     assert list(read_history(checkout / "data/benchmark")["value"]) == [20.0, 5.0]
     keep(checkout, 3, {SPEED: 6.0})
     assert list(read_history(checkout / "data/benchmark")["value"]) == [20.0, 5.0, 6.0]
+
+
+def test_a_history_that_git_ignores_does_not_keep_dvc_from_working(checkout):
+    (checkout / ".gitignore").write_text("/scratch/\n")
+    show(checkout / "scratch", 1, {SPEED: 20.0})
+    with Repo(str(checkout)) as repository:
+        assert "errors" not in repository.metrics.show()[""]
+
+
+def test_the_checkouts_own_history_is_one_that_dvc_reads():
+    history = Path(__file__).parents[2] / "data/benchmark"
+    for name in ("runs.dvc", "dvc.yaml", "dvc.lock", "metrics.json", "trend.csv"):
+        assert not is_ignored(history, name), name
+    assert is_ignored(history, "runs/a.parquet")

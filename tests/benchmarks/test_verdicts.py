@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.figures import FIGURES
@@ -89,14 +89,15 @@ def test_science_is_worse_when_its_interval_lies_wholly_beyond(name, low, high, 
     assert verdict.tolerance is None
 
 
+@settings(max_examples=30)
 @given(values=st.lists(st.floats(1.0, 100.0), min_size=2, max_size=8), scale=st.sampled_from([0.125, 4.0, 1024.0]))
 def test_a_verdict_does_not_depend_on_the_unit(values, scale):
     assert judge(SPEED, *values).word == judge(SPEED, *(scale * value for value in values)).word
 
 
 def test_normal_noise_seldom_looks_worse():
-    """With noise of a third of the tolerance, few of 200 runs that changed nothing are found worse."""
+    """With noise of a third of the tolerance, few of 60 runs that changed nothing are found worse."""
     generator = np.random.default_rng(0)
-    values = 15.0 * (1 + FIGURES[SPEED].tolerance / 3 * generator.standard_normal(200 + RECENT))
+    values = 15.0 * (1 + FIGURES[SPEED].tolerance / 3 * generator.standard_normal(60 + RECENT))
     words = [judge(SPEED, *values[i - RECENT : i + 1]).word for i in range(RECENT, len(values))]
-    assert words.count("worse") <= 4
+    assert words.count("worse") <= 1
