@@ -34,7 +34,7 @@ def show_run(history: Path, run: Run, verdicts: Sequence[Verdict], failed: Mappi
 
 
 def is_ignored(folder: Path, name: str) -> bool:
-    """Say whether git ignores a file in a folder: DVC does not work at all beside a graph whose lock file is ignored."""
+    """Say whether git ignores a file in a folder: DVC fails beside a graph whose lock file is ignored."""
     home = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
     command = ["git", "-C", str(home), "check-ignore", "-q", str(folder.absolute() / name)]
     try:
