@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from benchmarks.figures import FIGURES
 from benchmarks.history import Measured, Run, read_history, select_comparable, write_whole
@@ -120,8 +119,6 @@ def write_graph(runs: pd.DataFrame) -> str:
         figure = FIGURES[name]
         title = f"{figure.meaning} ({figure.better} is better)"
         plots.append({name: {"x": "time", "y": {TREND: name}, "title": title, "y_label": name}})
-    buffer = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # pyright: ignore[reportAttributeAccessIssue]
-    yaml.dump({"metrics": [METRICS], "plots": plots}, buffer)
-    return f"# Written by `python -m benchmarks rerun`: what DVC compares between commits.\n{buffer.getvalue()}"
+    # Which is YAML, too.
+    graph = json.dumps({"metrics": [METRICS], "plots": plots}, indent=1)
+    return f"# Written by `python -m benchmarks rerun`: what DVC compares between commits.\n{graph}\n"
