@@ -1,6 +1,8 @@
 """Run a benchmark: `python -m benchmarks NAME [--json PATH]`; without a name, list them.
 
 What else a benchmark may be told are the arguments of its function `measure`: `python -m benchmarks faults --kills 9`.
+The status is 0, or 2 when something it was given is wrong. `rerun` runs others and judges them: its status is 3 when
+something got worse, and 1 when a benchmark failed.
 """
 
 import ast
@@ -8,7 +10,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,12 +69,20 @@ def run_benchmark(
         if json_path is not None and not json_path.parent.is_dir():
             raise BadInput(f"--json: got {json_path}, but there is no folder {json_path.parent}")
         measure = importlib.import_module(f"benchmarks.{name}").measure
-        figures: dict[str, float] = measure(**read_settings(measure, context.args))
+        found: dict[str, Any] = measure(**read_settings(measure, context.args))
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     if json_path is not None:
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
+        json_path.write_text(json.dumps(found, indent=1) + "\n")
+    raise typer.Exit(find_status(found))
+
+
+def find_status(found: Mapping[str, Any]) -> int:
+    """Turn what was found into an exit status: only `rerun` says what `failed` and what got `worse`."""
+    if found.get("failed"):
+        return 1
+    return 3 if found.get("worse") else 0
 
 
 if __name__ == "__main__":

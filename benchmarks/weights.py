@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float32
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from weightspace.images.build import build_image_set
@@ -24,7 +25,7 @@ from weightspace.networks import build_cnn_s, build_layout
 from weightspace.store import Checkpoints, find_weights, list_parts, write_part, write_parts
 from weightspace.tokens.views import make_view
 from weightspace.weights.align import match_weights
-from weightspace.weights.permute import draw_permutations, permute_weights
+from weightspace.weights.permute import draw_permutations, index_permutations, permute_weights
 from weightspace.zoo.config import Choice, Draw, Factors, Fixed, LogUniform
 from weightspace.zoo.members import draw_members, initialize_members
 from weightspace.zoo.train import train_table
@@ -39,27 +40,40 @@ ENCODINGS = [(level, split) for level in (None, 1, 3, 9) for split in (False, Tr
 """Ways to store weights: level of zstd, None for no compression, and whether bytes of one place lie together."""
 ENCODED = 250
 """Members that are stored in each of these ways."""
+TURNS = 9
+"""Of two ways that are compared; a ratio is that of neighbouring turns, and the median over turns counts."""
+ALONE = 64
+"""Members that are aligned one at a time, and all at once, to compare the two."""
+LEAST_GAIN = 1e-9
+"""What is gained by less is rounding."""
 SEED = 0
 CPU = torch.device("cpu")
 
 
-def measure() -> dict[str, float]:
-    """Measure every figure, and print a table of them."""
+def measure(encoded: int = ENCODED) -> dict[str, float]:
+    """Measure every figure, and print a table of them.
+
+    Args:
+        encoded: members that are stored in other ways for a table beside the figures; 0 leaves it out.
+    """
     layout = build_layout(build_cnn_s())
     trained = train_weights()
     weights = copy_members(layout, trained)
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         figures |= measure_store(layout, weights, Path(folder))
-    with tempfile.TemporaryDirectory() as folder:
-        encodings = measure_encodings(layout, weights[:ENCODED], Path(folder))
     figures["views_per_s"] = measure_views(layout, weights[:, -1])
+    figures["views_over_loop"] = compare_views(layout, weights[:, -1])
     figures["align_1000_s"] = time_best(lambda: match_weights(layout, weights[:, -1], trained[0, -1], SEED), 3)
+    figures["align_speedup"] = compare_alignment(layout, weights[:, -1], trained[0, -1])
     figures["align_recovered"] = measure_recovery(layout, trained[:, -1])
     print(f"{len(weights)} members x {weights.shape[1]} epochs of CNN-s, {torch.get_num_threads()} threads")
     for name, value in figures.items():
         print(f"{name:18} {value:12,.4g}")
-    print(encodings.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    if encoded:
+        with tempfile.TemporaryDirectory() as folder:
+            encodings = measure_encodings(layout, weights[:encoded], Path(folder))
+        print(encodings.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     return figures
 
 
@@ -212,6 +226,76 @@ def measure_views(layout: Layout, weights: Float32[Tensor, "members weights"]) -
     batch = weights[:VIEWS]
     make_view(layout, batch, generator, permute=True, noise=0.0)
     return VIEWS / time_best(lambda: make_view(layout, batch, generator, permute=True, noise=0.0), 20 * REPEATS)
+
+
+def compare_turns(theirs: Callable[[], object], ours: Callable[[], object], turns: int = TURNS) -> float:
+    """Return how much longer theirs takes than ours, in turns, by processor time of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ratios = [time_thread(theirs) / time_thread(ours) for _ in range(turns + 1)]
+    finally:
+        torch.set_num_threads(threads)
+    return float(np.median(ratios[1:]))  # the first turn warms up
+
+
+def time_thread(run: Callable[[], object]) -> float:
+    """Return the processor seconds that this thread spends."""
+    start = time.thread_time()
+    run()
+    return time.thread_time() - start
+
+
+def compare_views(layout: Layout, weights: Float32[Tensor, "members weights"]) -> float:
+    """Compare views made at once with views made one network at a time, each by a list of where its weights come from.
+
+    The lists are drawn beforehand, as published code does.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    batch = weights[:VIEWS]
+    lists = list(index_permutations(layout, draw_permutations(layout, VIEWS, generator)))
+    return compare_turns(
+        lambda: torch.stack([one[order] for one, order in zip(batch, lists, strict=True)]),
+        lambda: make_view(layout, batch, generator, permute=True, noise=0.0),
+        10 * TURNS,
+    )
+
+
+def compare_alignment(
+    layout: Layout, weights: Float32[Tensor, "members weights"], reference: Float32[Tensor, " weights"]
+) -> float:
+    """Compare alignment of some members at once, by two descents, with one member at a time and the first descent."""
+    batch = weights[:ALONE]
+    target = {name: tensor.numpy() for name, tensor in layout.split(reference.double()).items()}
+    members = [{name: tensor.numpy() for name, tensor in layout.split(one).items()} for one in batch.double()]
+    return compare_turns(
+        lambda: [align_alone(layout, dict(member), target) for member in members],
+        lambda: match_weights(layout, batch, reference, SEED),
+    )
+
+
+def align_alone(layout: Layout, member: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> None:
+    """Align one network as Git Re-Basin is published: an assignment a permutation, until none brings anything.
+
+    Source: Ainsworth et al., Git Re-Basin (arXiv 2209.04836), algorithm 1.
+    """
+    moved = True
+    while moved:
+        moved = False
+        for name, size in layout.permutation_sizes.items():
+            scores, carriers = np.zeros((size, size)), layout.carriers(name)
+            for place in carriers:
+                axis = place.axes.index(name)
+                faces = [np.moveaxis(side[place.name], axis, 0).reshape(size, -1) for side in (reference, member)]
+                scores += faces[0] @ faces[1].T
+            order = linear_sum_assignment(scores, maximize=True)[1]
+            if scores[np.arange(size), order].sum() > scores.trace() + LEAST_GAIN:
+                moved = True
+                for place in carriers:
+                    axis = place.axes.index(name)
+                    units = np.moveaxis(member[place.name], axis, 0)
+                    blocks = units.reshape(size, -1, *units.shape[1:])[order].reshape(units.shape)
+                    member[place.name] = np.moveaxis(blocks, 0, axis)
 
 
 def measure_recovery(layout: Layout, weights: Float32[Tensor, "members weights"]) -> float:

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
 from weightspace.networks import (
     Architecture,
@@ -59,15 +60,26 @@ class Rate:
     high: float
 
 
-def measure() -> dict[str, float]:
-    """Measure every figure, and print a table of them."""
+def measure(cases: str = ",".join(CASES), rounds: int = ROUNDS) -> dict[str, float]:
+    """Measure every figure, and print a table of them.
+
+    Args:
+        cases: which of `CASES`, with commas between.
+        rounds: turns that each way to train gets.
+
+    Raises:
+        BadInput: no such case, or no round.
+    """
+    chosen = choose_cases(cases)
+    if rounds < 1:
+        raise BadInput(f"--rounds: got {rounds}, wanted 1 or more")
     figures: dict[str, float] = {}
     peak = measure_peak()
     print(f"{CORES} cores; one reaches {peak / 1e9:.0f} GFLOP/s in float32 multiply-adds\n")
     print(f"{'network':<10} {'how':<24} {'images x members / s':>20} {'spread':>19} {'over baseline':>14}")
     with multiprocessing.get_context("spawn").Pool(CORES, torch.set_num_threads, (1,)) as pool:
-        for case, (architecture, batch_size) in CASES.items():
-            rates = measure_case(pool, architecture, batch_size)
+        for case, (architecture, batch_size) in chosen.items():
+            rates = measure_case(pool, architecture, batch_size, rounds)
             baseline = rates["one process per core"].median
             for how, rate in rates.items():
                 spread = f"{rate.low:,.0f}-{rate.high:,.0f}"
@@ -84,7 +96,19 @@ def measure() -> dict[str, float]:
     return figures
 
 
-def measure_case(pool: Pool, architecture: Architecture, batch_size: int) -> dict[str, Rate]:
+def choose_cases(names: str) -> dict[str, tuple[Architecture, int]]:
+    """Find some of the cases.
+
+    Raises:
+        BadInput: there is no such case.
+    """
+    unknown = set(names.split(",")) - set(CASES)
+    if unknown:
+        raise BadInput(f"--cases: got {', '.join(sorted(unknown))!r}, wanted some of {','.join(CASES)}")
+    return {name: case for name, case in CASES.items() if name in names.split(",")}
+
+
+def measure_case(pool: Pool, architecture: Architecture, batch_size: int, rounds: int) -> dict[str, Rate]:
     """Measure every way to train, taking turns so that all meet the same weather."""
     fused = prepare_fused(architecture, batch_size)
     ways: dict[str, Callable[[], float]] = {
@@ -94,7 +118,7 @@ def measure_case(pool: Pool, architecture: Architecture, batch_size: int) -> dic
         "fused_cpu": partial(measure_fused, fused),
     }
     samples: dict[str, list[float]] = {how: [] for how in ways}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for how, run in ways.items():
             samples[how].append(run())
     return {how: Rate(float(np.median(values)), min(values), max(values)) for how, values in samples.items()}
