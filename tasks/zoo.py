@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from weightspace.device import resolve_device
 from weightspace.images.image_set import ImageSet, prepare_images, read_image_set
-from weightspace.networks import Architecture
 from weightspace.record import Record, read_record, replace_folder, write_record
 from weightspace.store import write_part
 from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import choose_architecture
 from weightspace.zoo.shards import Shard, plan_shards, train_shard
 from weightspace.zoo.train import check_images
@@ -47,7 +47,7 @@ def make_zoo(
     assemble_zoo(name, config, root, paths, images_record)
 
 
-def describe_zoo(config: ZooConfig, architecture: Architecture, images: Record) -> dict[str, Any]:
+def describe_zoo(config: ZooConfig, architecture: Network, images: Record) -> dict[str, Any]:
     """Say what all checkpoints of a zoo share."""
     return {
         "architecture": architecture.model_dump(mode="json"),
@@ -59,7 +59,7 @@ def describe_zoo(config: ZooConfig, architecture: Architecture, images: Record) 
 def make_shard(
     shard: Shard,
     config: ZooConfig,
-    architecture: Architecture,
+    architecture: Network,
     image_set: ImageSet,
     about: dict[str, Any],
     work: Path,
