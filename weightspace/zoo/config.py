@@ -1,8 +1,8 @@
 """Say which networks a zoo trains."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from weightspace.config import Config
 
@@ -118,7 +118,7 @@ class Module(Config):
     path: str
     """`package.module:Name` of a class or function that makes the module, importable from the study's folder; it runs
     whenever this zoo is made, and never when one is read."""
-    arguments: dict[str, Any]
+    arguments: dict[str, JsonValue]
     """What it is called with."""
 
 

@@ -156,5 +156,5 @@ class ModuleLearner:
         """Differentiate one member's loss as torch's optimizers see it."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in trained.items()}
         loss, after = self.measure_loss(leaves, state, images, labels, seed, step)
-        found = torch.autograd.grad(loss, list(leaves.values()))
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return dict(zip(leaves, found, strict=True)), after

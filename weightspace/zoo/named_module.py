@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from weightspace.config import BadInput, Config
@@ -31,7 +32,7 @@ class NamedModule(Config):
     num_classes: int
     path: str
     """`package.module:Name` of a class or function that makes the module."""
-    arguments: dict[str, Any]
+    arguments: dict[str, JsonValue]
     """What it is called with."""
     source: str
     """SHA-256 of the file that it stands in, so that a changed one makes another zoo; empty if there is none."""
@@ -42,7 +43,9 @@ class NamedModule(Config):
         return self.channels, self.height, self.width
 
 
-def describe_named(path: str, arguments: dict[str, Any], shape: tuple[int, int, int], num_classes: int) -> NamedModule:
+def describe_named(
+    path: str, arguments: dict[str, JsonValue], shape: tuple[int, int, int], num_classes: int
+) -> NamedModule:
     """Describe the module that a path names, for images of a shape and some classes.
 
     Raises:
