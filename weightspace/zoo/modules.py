@@ -74,7 +74,7 @@ def name_kind(last: str, shape: tuple[int, ...]) -> Kind:
 def name_tensors(module: nn.Module, layout: Layout, weights: Float[Tensor, "*members weights"]) -> dict[str, Tensor]:
     """View weight vectors as the tensors of a module, with shapes as it has them after the axes of the members."""
     own = module.state_dict(keep_vars=True)
-    return {n: t.reshape(*weights.shape[:-1], *own[n].shape) for n, t in layout.split(weights).items()}
+    return {n: t.reshape((*weights.shape[:-1], *own[n].shape)) for n, t in layout.split(weights).items()}
 
 
 def read_vector(module: nn.Module, layout: Layout) -> Float32[Tensor, " weights"]:

@@ -1,11 +1,15 @@
-import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from tests.weightspace.zoo.user_modules import Frozen, Small
 from weightspace.config import BadInput
+from weightspace.embeddings.scores import read_architecture
+from weightspace.networks import read_chain
+from weightspace.store import Checkpoints, name_part, read_checkpoints, write_part
 from weightspace.zoo.config import Draw, Module
 from weightspace.zoo.kinds import lay_out_network
 from weightspace.zoo.members import choose_architecture, draw_members
@@ -136,20 +140,19 @@ def test_a_module_has_its_own_activation_and_dropout():
         draw(None)
 
 
-READ = """
-import sys
-import torch
-from weightspace.networks import read_chain
-said = {"kind": "module", "name": "Evil", "path": "evil:Evil", "arguments": {}, "channels": 1}
-assert read_chain(said) is None
-assert "evil" not in sys.modules
-"""
-
-
-def test_what_metadata_name_is_not_imported(tmp_path):
+def test_what_metadata_names_is_not_imported(tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text("raise SystemExit(3)\n")
-    path = ":".join([str(tmp_path), *sys.path])
-    subprocess.run([sys.executable, "-c", READ], check=True, env={"PYTHONPATH": path})
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit):
+        describe_named("evil:Evil", {}, SHAPE, 3)
+    said = describe("Small").model_dump(mode="json") | {"path": "evil:Evil"}
+    assert read_chain(said) is None
+    layout, table = lay_out_module(Small(), {}), pd.DataFrame({"member": ["m"], "epoch": [0], "diverged": [False]})
+    weights = np.zeros((1, layout.num_weights), np.float32)
+    write_part(tmp_path / name_part(0), Checkpoints(layout, table, weights, {"architecture": said}))
+    checkpoints = read_checkpoints(tmp_path)
+    with pytest.raises(BadInput, match="weights w: got Small, a module, wanted one that can be run"):
+        read_architecture(checkpoints, "w")
 
 
 def test_a_layout_does_not_depend_on_torchs_generator():
