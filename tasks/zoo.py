@@ -13,10 +13,10 @@ from typing import Any
 from weightspace.config import BadInput
 from weightspace.device import resolve_device
 from weightspace.images.image_set import PreparedImages, prepare_images, read_image_set
-from weightspace.networks import Architecture
 from weightspace.record import Record, name_full_disk, read_record, replace_folder, write_record
 from weightspace.store import write_part
 from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import choose_architecture
 from weightspace.zoo.shards import Shard, plan_shards, train_shard
 from weightspace.zoo.train import check_images
@@ -71,7 +71,7 @@ def locate_shard(shard: Shard, work: Path) -> Path:
     return work / f"{shard.digest}.parquet"
 
 
-def describe_zoo(config: ZooConfig, architecture: Architecture, images: Record) -> dict[str, Any]:
+def describe_zoo(config: ZooConfig, architecture: Network, images: Record) -> dict[str, Any]:
     """Say what all checkpoints of a zoo share."""
     return {
         "architecture": architecture.model_dump(mode="json"),
@@ -83,7 +83,7 @@ def describe_zoo(config: ZooConfig, architecture: Architecture, images: Record) 
 def make_shard(
     shard: Shard,
     config: ZooConfig,
-    architecture: Architecture,
+    architecture: Network,
     source: Path,
     images_digest: str,
     about: dict[str, Any],

@@ -17,7 +17,7 @@ from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.summary import summarize_tokens
 from weightspace.hyperrep import hyperrep as trained
 from weightspace.layout import Layout
-from weightspace.networks import Architecture
+from weightspace.networks import read_chain
 from weightspace.networks_in import Networks, TakenNetworks, take_networks
 from weightspace.record import RECORD_NAME, read_record
 from weightspace.samples.anchors import Anchors
@@ -237,8 +237,7 @@ def bring_networks(model: trained.Hyperrep, taken: TakenNetworks, activation: st
     if known or origin is None:
         return Brought(layout, weights, Symmetry(keep_places(layout, len(weights), weights.device), {}), {})
     activations = tell_activations(model, taken, activation)
-    said = model.architecture
-    form = CanonicalForm(layout, None if said is None else Architecture.model_validate(said), origin.canonical)
+    form = CanonicalForm(layout, read_chain(model.architecture), origin.canonical)
     scaled = form.scale(weights, activations)
     leaders, place = np.unique(taken.leaders, return_inverse=True)
     leading = scaled[torch.from_numpy(leaders)]

@@ -1,7 +1,7 @@
 """Describe the networks that zoos are made of, and run many of one kind at once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -144,6 +144,14 @@ def build_architecture(name: str, shape: tuple[int, int, int], num_classes: int)
     if min(map(min, trace_shapes(architecture))) < 1:
         raise BadInput(f"architecture: {name} leaves nothing of images of shape {shape}, wanted larger ones")
     return architecture
+
+
+def read_chain(said: Mapping[str, Any] | None) -> Architecture | None:
+    """Read what a data set says of its networks; None unless they are a chain of blocks, which can be run anywhere.
+
+    Other kinds say which kind they are. Nothing is imported, whatever is said.
+    """
+    return None if not said or "kind" in said else Architecture.model_validate(said)
 
 
 def trace_shapes(architecture: Architecture) -> list[tuple[int, int, int]]:

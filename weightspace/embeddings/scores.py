@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
-from weightspace.networks import Activation, Architecture
+from weightspace.networks import Activation, Architecture, read_chain
 from weightspace.store import Checkpoints
 from weightspace.zoo.evaluate import evaluate_members, iterate_logits
 
@@ -39,9 +39,11 @@ def read_architecture(checkpoints: Checkpoints, name: str) -> Architecture:
         BadInput: the data set does not say, so its weights cannot be run.
     """
     said = checkpoints.about.get("architecture")
-    if said is None:
-        raise BadInput(f"weights {name}: no architecture in its metadata, wanted one that can be run")
-    return Architecture.model_validate(said)
+    architecture = read_chain(said)
+    if architecture is None:
+        got = f"got {said['name']}, a {said['kind']}" if said else "no architecture in its metadata"
+        raise BadInput(f"weights {name}: {got}, wanted one that can be run: a chain of blocks")
+    return architecture
 
 
 def read_activations(checkpoints: Checkpoints, name: str) -> np.ndarray:

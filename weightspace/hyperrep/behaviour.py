@@ -17,7 +17,7 @@ from weightspace.hyperrep.config import (
     SoftmaxBehaviour,
 )
 from weightspace.images.image_set import ImageSet, prepare_images
-from weightspace.networks import Architecture, run_networks
+from weightspace.networks import Architecture, read_chain, run_networks
 from weightspace.tokens.tokenizer import Tokenizer
 from weightspace.weights.statistics import Statistics
 
@@ -56,12 +56,11 @@ def build_behaviour(
     if isinstance(rules, NoBehaviour):
         return None
     assert images is not None, "the loss runs networks on images"
-    said = data.about.get("architecture")
-    if said is None or any((pool.activation < 0).any() for pool in pools):
+    architecture = read_chain(data.about.get("architecture"))
+    if architecture is None or any((pool.activation < 0).any() for pool in pools):
         raise BadInput(
             f"weights {config.weights}: no architecture or activation that can be run, as loss.behaviour does"
         )
-    architecture = Architecture.model_validate(said)
     if images.shape != architecture.image_shape:
         raise BadInput(
             f"images {config.images}: shape {images.shape}, but {architecture.name} takes {architecture.image_shape}"

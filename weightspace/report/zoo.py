@@ -71,8 +71,9 @@ def show_zoo(entry: Entry, named: bool) -> list[Part]:
 
 def count_classes(entry: Entry) -> int | None:
     """Return how many classes the zoo's networks tell apart, None where the zoo does not say."""
-    blocks = entry.about.get("architecture", {}).get("blocks", [])
-    return blocks[-1]["features"] if blocks else None
+    said = entry.about.get("architecture", {})
+    blocks = said.get("blocks", [])
+    return blocks[-1]["features"] if blocks else said.get("num_classes")
 
 
 def count_weights(entry: Entry) -> str:

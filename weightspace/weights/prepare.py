@@ -14,7 +14,7 @@ from torch import Tensor
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
-from weightspace.networks import Architecture, build_layout
+from weightspace.networks import Architecture, build_layout, read_chain
 from weightspace.store import Checkpoints, name_part, write_part
 from weightspace.weights.align import measure_distance
 from weightspace.weights.canonical import CanonicalForm, Symmetry, sort_units, turn_signs
@@ -95,6 +95,7 @@ def check_members(table: pd.DataFrame, networks: list[Networks]) -> None:
 
 def prepare_networks(plan: Plan, group: Networks) -> None:
     """Align, write and measure the networks of one layout."""
+    check_alignment(group, plan.config)
     form = CanonicalForm(group.layout, find_architecture(group, plan.config), plan.config.canonical)
     reference = read_reference(plan, group, form)
     alignment = align_members(plan, group, form, reference)
@@ -107,11 +108,24 @@ def prepare_networks(plan: Plan, group: Networks) -> None:
 
 def find_architecture(group: Networks, config: WeightsConfig) -> Architecture | None:
     """Find the architecture of networks, where that must be known; None if a zoo does not tell, or zoos differ."""
-    said = group.about.get("architecture")
-    if not said or not (config.canonical.scale or config.canonical.orient):
+    if not (config.canonical.scale or config.canonical.orient):
         return None
-    architecture = Architecture.model_validate(said)
-    return architecture if build_layout(architecture) == group.layout else None
+    architecture = read_chain(group.about.get("architecture"))
+    return architecture if architecture is not None and build_layout(architecture) == group.layout else None
+
+
+def check_alignment(group: Networks, config: WeightsConfig) -> None:
+    """Refuse to align modules that a user wrote.
+
+    Raises:
+        BadInput: that is asked for.
+    """
+    said, alignment = group.about.get("architecture") or {}, config.alignment
+    if said.get("kind") == "module" and not isinstance(alignment, NoAlignment):
+        raise BadInput(
+            f"alignment: got {alignment.kind} for {group.name}, a module that a user wrote: which of its units feed "
+            "which is not known; wanted kind none"
+        )
 
 
 def read_reference(plan: Plan, group: Networks, form: CanonicalForm) -> Float32[Tensor, " weights"]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from weightspace.config import Config
 
@@ -103,7 +103,7 @@ class Mlp(Config):
 
 
 class Resnet(Config):
-    """A residual network with the stem for CIFAR images. No engine trains one yet."""
+    """A residual network with the stem for CIFAR images: 3x3 at stride 1, no pooling."""
 
     kind: Literal["resnet"]
     depth: Literal[18, 50]
@@ -111,13 +111,24 @@ class Resnet(Config):
     """Channels of the first stage; 64 as published."""
 
 
+class Module(Config):
+    """A network that you wrote yourself, as a torch module."""
+
+    kind: Literal["module"]
+    path: str
+    """`package.module:Name` of a class or function that makes the module, importable from the study's folder; it runs
+    whenever this zoo is made, and never when one is read."""
+    arguments: dict[str, JsonValue]
+    """What it is called with."""
+
+
 class ZooConfig(Config):
     """One zoo: its images, its architecture, its members and how long they train."""
 
     images: str
     """Name of an image set of this study."""
-    architecture: str | Annotated[Mlp | Resnet, Field(discriminator="kind")]
-    """`cnn_s`, `cnn_l`, `small_cnn`, an `mlp` with its widths, or a `resnet`."""
+    architecture: str | Annotated[Mlp | Resnet | Module, Field(discriminator="kind")]
+    """`cnn_s`, `cnn_l`, `small_cnn`, an `mlp` with its widths, a `resnet`, or a `module` of your own."""
     members: Annotated[Draw | Grid, Field(discriminator="kind")]
     epochs: int = Field(ge=1)
     """Passes over each member's training images; a checkpoint follows each, and epoch 0 is the initialisation."""
@@ -127,3 +138,6 @@ class ZooConfig(Config):
     """`auto` takes the fastest engine of the device that can train every member."""
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
+    together: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Residual networks and modules that are trained side by side; a shard that has fewer is filled up, so that what a
+    member computes is the same to the bit. None: as many as fit the device's memory, on a CPU one."""

@@ -8,18 +8,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weightspace.networks import Activation, Architecture, build_layout, run_networks
+from weightspace.zoo.kinds import ModuleNetwork, Network, build_module, lay_out_network
+from weightspace.zoo.modules import run_module
 
 CHUNK = 8192
 """Image-members computed at once: about 150 MB of activations for CNN-s."""
+MODULE_CHUNK = 256
+"""Images that a module sees at once, one member after the other."""
 
 
 def iterate_logits(
-    architecture: Architecture,
+    architecture: Network,
     weights: Float32[Tensor, "members weights"],
-    activation: Activation,
+    activation: Activation | None,
     images: Float32[Tensor, "images channels height width"],
 ) -> Iterator[tuple[slice, Float32[Tensor, "members batch classes"]]]:
     """Yield slices of the images and the members' logits for them."""
+    if not isinstance(architecture, Architecture):
+        yield from iterate_modules(architecture, weights, activation, images)
+        return
+    assert activation is not None
     tensors = build_layout(architecture).split(weights)
     size = max(1, CHUNK // len(weights))
     for start in range(0, len(images), size):
@@ -27,11 +35,24 @@ def iterate_logits(
         yield part, run_networks(architecture, tensors, images[part], activation)
 
 
+def iterate_modules(
+    network: ModuleNetwork,
+    weights: Float32[Tensor, "members weights"],
+    activation: Activation | None,
+    images: Float32[Tensor, "images channels height width"],
+) -> Iterator[tuple[slice, Float32[Tensor, "members batch classes"]]]:
+    """Yield as `iterate_logits` does, with the statistics that norms have gathered and no dropout."""
+    module, layout = build_module(network, activation).to(weights.device).eval(), lay_out_network(network)
+    for start in range(0, len(images), MODULE_CHUNK):
+        part = slice(start, start + MODULE_CHUNK)
+        yield part, torch.stack([run_module(module, layout, row, images[part]) for row in weights])
+
+
 @torch.no_grad()
 def evaluate_members(
-    architecture: Architecture,
+    architecture: Network,
     weights: Float32[Tensor, "members weights"],
-    activation: Activation,
+    activation: Activation | None,
     images: Float32[Tensor, "images channels height width"],
     labels: Int64[Tensor, " images"] | Int64[Tensor, "members images"],
     uses: Bool[Tensor, "members images"] | None = None,
@@ -60,9 +81,9 @@ def evaluate_members(
 
 @torch.no_grad()
 def predict_classes(
-    architecture: Architecture,
+    architecture: Network,
     weights: Float32[Tensor, "members weights"],
-    activation: Activation,
+    activation: Activation | None,
     images: Float32[Tensor, "images channels height width"],
 ) -> Int64[Tensor, "members images"]:
     """Return each member's most likely class for each image."""

@@ -27,6 +27,7 @@ from weightspace.zoo.fused_tables import (
     tabulate_shares,
 )
 from weightspace.zoo.fused_vectors import LANES
+from weightspace.zoo.kinds import Network
 from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_labels, draw_order, draw_subset
 
 NUM_TABLES = 5
@@ -34,7 +35,7 @@ NUM_TABLES = 5
 
 
 def train_members_fused(
-    architecture: Architecture,
+    architecture: Network,
     recipe: Recipe,
     initial: Float32[torch.Tensor, "members weights"],
     images: PreparedImages,
@@ -47,6 +48,7 @@ def train_members_fused(
     Raises:
         BadInput: the device is no CPU, or there is no kernel for the activation, an optimizer or the augmentation.
     """
+    assert isinstance(architecture, Architecture), "`train.choose_engine` gives other networks to the torch engine"
     check_support(recipe, device)
     run = Run(architecture, recipe, initial, images, epochs)
     batch_size, optimizer = (np.broadcast_to(v, len(recipe.seed)) for v in (recipe.batch_size, recipe.optimizer))

@@ -7,7 +7,8 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
+from torch import nn
 
 from weightspace.config import BadInput
 from weightspace.layout import Place
@@ -22,14 +23,19 @@ from weightspace.zoo.config import (
     Grid,
     LogUniform,
     Mlp,
+    Module,
     Resnet,
     Uniform,
     Value,
 )
+from weightspace.zoo.kinds import ModuleNetwork, Network, build_module, lay_out_network
+from weightspace.zoo.modules import read_vector
+from weightspace.zoo.named_module import NamedModule, describe_named
+from weightspace.zoo.residual import ResidualNetwork, describe_residual
 from weightspace.zoo.training import STREAM_INIT, Augmentation, Optimizer, Schedule, seed_generator
 
 FACTORS: tuple[FactorName, ...] = get_args(FactorName)
-INITS = ("uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal")
+INITS = ("uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal", "default")
 WORDS = {
     "activation": tuple(ACTIVATIONS),
     "init": INITS,
@@ -39,6 +45,8 @@ WORDS = {
 }
 OPTIONAL: tuple[FactorName, ...] = ("schedule", "label_noise", "augmentation")
 """Factors that a zoo may leave out: then its members have a constant rate, true labels and images as they are."""
+OWN: tuple[FactorName, ...] = ("activation", "dropout")
+"""Factors that a module of the user's decides itself."""
 INTEGERS = ("seed", "batch_size")
 RANGES = {
     "seed": (0, math.inf),
@@ -49,32 +57,39 @@ RANGES = {
     "train_fraction": (0, 1),
     "label_noise": (0, 1),
 }
+WEIGHTY = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Modules whose weights an init draws; others start as they do of themselves."""
 BIAS_START = 0.01
 """Every bias starts here. Source: Model Zoos (arXiv 2209.14764), released generator."""
 
 
-def choose_architecture(choice: str | Mlp | Resnet, shape: tuple[int, int, int], num_classes: int) -> Architecture:
-    """Build the architecture that a zoo names or describes, for images of a shape and some classes.
+def choose_architecture(choice: str | Mlp | Resnet | Module, shape: tuple[int, int, int], num_classes: int) -> Network:
+    """Build the network that a zoo names or describes, for images of a shape and some classes.
 
     Raises:
-        BadInput: nothing has that name, or no engine trains it.
+        BadInput: nothing has that name, or a module cannot be made or run.
     """
     if isinstance(choice, Mlp):
         return build_mlp(shape, choice.widths, num_classes, choice.bias)
     if isinstance(choice, Resnet):
-        raise BadInput(f"architecture: got a resnet of depth {choice.depth}, which no engine trains yet")
+        return describe_residual(choice.depth, choice.width, shape, num_classes)
+    if isinstance(choice, Module):
+        return describe_named(choice.path, choice.arguments, shape, num_classes)
     return build_architecture(choice, shape, num_classes)
 
 
-def draw_members(config: Draw | Grid) -> pd.DataFrame:
+def draw_members(config: Draw | Grid, network: Network | None = None) -> pd.DataFrame:
     """List a zoo's members: one row each, `member` and its factors.
 
     The first rows of a draw do not depend on how many follow.
 
+    Args:
+        network: what they are; None: a network that has all factors.
+
     Raises:
         BadInput: a factor is missing or has a value that no engine knows, or a grid grows beyond its bound.
     """
-    check_factors(config)
+    check_factors(config, network)
     table = draw_table(config) if isinstance(config, Draw) else expand_grid(config)
     names = [name for name in FACTORS if name in table]
     for name in names:
@@ -83,9 +98,12 @@ def draw_members(config: Draw | Grid) -> pd.DataFrame:
     return table.loc[:, ["member", *names]]
 
 
-def check_factors(config: Draw | Grid) -> None:
-    """Refuse a missing factor, an unknown word and a number out of range."""
-    missing = set(FACTORS) - {"seed", *OPTIONAL} - set(config.factors)
+def check_factors(config: Draw | Grid, network: Network | None) -> None:
+    """Refuse a missing factor, an unknown word, a number out of range, and what a network does not have."""
+    own = set(OWN) if isinstance(network, NamedModule) else set()
+    for name in sorted(own & set(config.factors)):
+        raise BadInput(f"members.factors.{name}: of a module, wanted it left out; the module has its own")
+    missing = set(FACTORS) - {"seed", *OPTIONAL} - set(config.factors) - own
     if missing:
         raise BadInput(f"members.factors: {', '.join(sorted(missing))} missing; every factor must be said")
     for name, factor in config.factors.items():
@@ -93,6 +111,8 @@ def check_factors(config: Draw | Grid) -> None:
             raise BadInput(f"members.factors.{name}: got {factor.kind} in a grid, wanted fixed or choice")
         for value in list_bounds(factor):
             check_value(name, value)
+            if name == "dropout" and value and isinstance(network, ResidualNetwork):
+                raise BadInput(f"members.factors.dropout: got {value!r}, wanted 0: {network.name} has no dropout")
 
 
 def list_bounds(factor: Factor) -> tuple[Value, ...]:
@@ -149,34 +169,65 @@ def expand_grid(config: Grid) -> pd.DataFrame:
     return table
 
 
-def initialize_members(architecture: Architecture, factors: pd.DataFrame) -> Float32[torch.Tensor, "members weights"]:
+def initialize_members(network: Network, factors: pd.DataFrame) -> Float32[torch.Tensor, "members weights"]:
     """Draw each member's initial weights from its own seed, in float32.
 
-    `uniform` is U(0, 1) and `normal` is N(0, 1), as in the published zoos; the others are torch's with default gain.
+    `uniform` is U(0, 1) and `normal` is N(0, 1), as in the published zoos; `default` is what torch's layers draw if
+    nobody says otherwise; the others are torch's with default gain. Norms start at scale 1 and shift 0.
     """
-    layout = build_layout(architecture)
     rows = zip(factors["seed"], factors["init"], strict=True)
-    return torch.from_numpy(np.stack([draw_initial(layout.places, int(seed), str(init)) for seed, init in rows]))
+    if isinstance(network, Architecture):
+        places = build_layout(network).places
+        return torch.from_numpy(np.stack([draw_initial(places, int(seed), str(init)) for seed, init in rows]))
+    return torch.stack([draw_module(network, int(seed), str(init)) for seed, init in rows])
 
 
 def draw_initial(places: tuple[Place, ...], seed: int, init: str) -> Float32[np.ndarray, " weights"]:
     """Draw one member's weight vector."""
     generator = seed_generator(seed, STREAM_INIT)
-    parts = []
+    parts, before = [], places[0]
     for place in places:
-        if place.kind == "bias":
-            parts.append(np.full(place.size, BIAS_START))
-            continue
-        shift, scale = scale_init(init, place.shape)
-        unit = generator.standard_normal(place.size) if init.endswith("normal") else generator.random(place.size)
-        parts.append(shift + scale * unit)
+        before = before if place.kind == "bias" else place
+        if init == "default":
+            shift, scale = scale_init(init, before.shape)
+            parts.append(shift + scale * generator.random(place.size))
+        else:
+            parts.append(draw_place(place, init, generator))
     return np.concatenate(parts).astype(np.float32)
+
+
+def draw_module(network: ModuleNetwork, seed: int, init: str) -> Float32[torch.Tensor, " weights"]:
+    """Draw one member's weight vector: what the module draws of itself, but for convolutions and linear layers."""
+    generator, layout = seed_generator(seed, STREAM_INIT), lay_out_network(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator.integers(2**63)))
+        module = build_module(network, "relu")
+    vector = read_vector(module, layout)
+    if init == "default":
+        return vector
+    weighty = {name for name, part in module.named_modules() if isinstance(part, WEIGHTY)}
+    for place in layout.places:
+        if place.trained and place.name.rpartition(".")[0] in weighty:
+            drawn = draw_place(place, init, generator)
+            vector[place.offset : place.stop] = torch.from_numpy(drawn.astype(np.float32))
+    return vector
+
+
+def draw_place(place: Place, init: str, generator: np.random.Generator) -> Float[np.ndarray, " size"]:
+    """Draw one tensor's numbers; a bias has a fixed start."""
+    if place.kind == "bias":
+        return np.full(place.size, BIAS_START)
+    shift, scale = scale_init(init, place.shape)
+    unit = generator.standard_normal(place.size) if init.endswith("normal") else generator.random(place.size)
+    return shift + scale * unit
 
 
 def scale_init(init: str, shape: tuple[int, ...]) -> tuple[float, float]:
     """Return shift and scale of unit random numbers (standard normal, or uniform from 0 to 1) for a weight's shape."""
     receptive = math.prod(shape[2:])
     fan_in, fan_out = shape[1] * receptive, shape[0] * receptive
+    if init == "default":
+        return -1 / math.sqrt(fan_in), 2 / math.sqrt(fan_in)
     std = math.sqrt(2 / fan_in) if init.startswith("kaiming") else math.sqrt(2 / (fan_in + fan_out))
     if init in ("uniform", "normal"):
         return 0.0, 1.0

@@ -11,7 +11,8 @@ from weightspace.zoo.config import ZooConfig
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "gelu")
 INITS = ("uniform", "normal", "kaiming_uniform", "kaiming_normal")
 NUM_SEEDS, SEEDS_A_CELL, SEEDS_BELOW = 1000, 10, 1_000_000
-SHARD = 64
+SHARD, SHARD_BYTES = 64, 4e9
+"""At most so many members are kept as one file, and of large ones so many that their checkpoints take so much."""
 VALUES = Sequence[float | str]
 
 
@@ -103,7 +104,12 @@ def build_preset(name: str) -> ZooConfig:
 
 
 def make_config(
-    images: str, architecture: str | dict[str, Any], members: dict[str, Any], factors: Mapping[str, Any], epochs: int
+    images: str,
+    architecture: str | dict[str, Any],
+    members: dict[str, Any],
+    factors: Mapping[str, Any],
+    epochs: int,
+    shard_size: int = SHARD,
 ) -> ZooConfig:
     """Put a zoo's parts together; a factor of several values is a choice."""
     all_factors: dict[str, Any] = {"train_fraction": 1.0, **factors}
@@ -114,7 +120,7 @@ def make_config(
             "architecture": architecture,
             "members": members,
             "epochs": epochs,
-            "shard_size": SHARD,
+            "shard_size": shard_size,
             "engine": "auto",
             "device": "auto",
         }
@@ -131,6 +137,12 @@ def state_factor(value: Any) -> dict[str, Any]:
 def state_grid(seeds: Any, count: int) -> dict[str, Any]:
     """Say a grid that grows to exactly so many members."""
     return {"kind": "grid", "seeds": seeds, "max_members": count}
+
+
+def limit_shard(depth: int, width: int, epochs: int) -> int:
+    """Return how many residual networks are kept as one file, by their weights at width 64: near 11 or 24 million."""
+    weights = {18: 11.2e6, 50: 23.6e6}[depth] * (width / 64) ** 2
+    return max(1, min(SHARD, int(SHARD_BYTES / (4 * weights * (epochs + 1)))))
 
 
 def describe_seeds(family: Family, _: str) -> dict[str, Any]:
@@ -175,8 +187,13 @@ def describe_resnet(images: str, _: str) -> dict[str, Any]:
         "augmentation": augmentation,
     }
     members = state_grid(list(range(1, NUM_SEEDS + 1)), NUM_SEEDS)
-    architecture = {"kind": "resnet", "depth": 18, "width": 64}
-    return {"architecture": architecture, "members": members, "factors": factors, "epochs": epochs}
+    return {
+        "architecture": {"kind": "resnet", "depth": 18, "width": 64},
+        "members": members,
+        "factors": factors,
+        "epochs": epochs,
+        "shard_size": limit_shard(18, 64, epochs),
+    }
 
 
 def describe_small(images: str, _: str) -> dict[str, Any]:
@@ -218,9 +235,14 @@ def describe_phase(_: str, rest: str) -> dict[str, Any]:
         "schedule": "one_cycle",
         "augmentation": "crop_flip",
     }
-    architecture = {"kind": "resnet", "depth": int(kind.removeprefix("resnet")), "width": int(width)}
-    members = state_grid([1, 2, 3], 3 * len(PHASE_BATCHES))
-    return {"architecture": architecture, "members": members, "factors": factors, "epochs": 150}
+    depth = int(kind.removeprefix("resnet"))
+    return {
+        "architecture": {"kind": "resnet", "depth": depth, "width": int(width)},
+        "members": state_grid([1, 2, 3], 3 * len(PHASE_BATCHES)),
+        "factors": factors,
+        "epochs": 150,
+        "shard_size": limit_shard(depth, int(width), 150),
+    }
 
 
 IMAGES: dict[str, dict[str, Any]] = {

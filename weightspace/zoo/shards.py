@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from weightspace.config import digest_value
+from weightspace.config import BadInput, digest_value
 from weightspace.images.image_set import PreparedImages
-from weightspace.networks import Architecture, build_layout
+from weightspace.networks import Architecture
 from weightspace.store import Checkpoints
 from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.kinds import Network, lay_out_network
 from weightspace.zoo.members import draw_members, initialize_members
-from weightspace.zoo.train import RECIPE_FACTORS, train_table
+from weightspace.zoo.train import RECIPE_FACTORS, choose_engine, train_table
 from weightspace.zoo.training import Trajectory
 
 REPORT_EVERY_S = 5.0
@@ -33,9 +34,12 @@ class Shard:
     """Stands for everything that decides the shard's checkpoints."""
 
 
-def plan_shards(config: ZooConfig, architecture: Architecture, images_digest: str) -> list[Shard]:
+def plan_shards(config: ZooConfig, architecture: Network, images_digest: str) -> list[Shard]:
     """Draw a zoo's members and cut them into shards, each of members with similar recipes."""
-    members = draw_members(config.members).sort_values([*RECIPE_FACTORS, "train_fraction", "member"])
+    check_engine(config, architecture)
+    members = draw_members(config.members, architecture)
+    order = [name for name in RECIPE_FACTORS if name in members]
+    members = members.sort_values([*order, "train_fraction", "member"])
     shards = []
     for start in range(0, len(members), config.shard_size):
         factors = members.iloc[start : start + config.shard_size].reset_index(drop=True)
@@ -45,13 +49,31 @@ def plan_shards(config: ZooConfig, architecture: Architecture, images_digest: st
             "members": factors.to_dict("list"),
             "epochs": config.epochs,
             "engine": [config.engine, config.device],
+            **({} if config.together is None else {"together": config.together}),
         }
         shards.append(Shard(len(shards), factors, digest_value(decides)))
     return shards
 
 
+def check_engine(config: ZooConfig, network: Network) -> None:
+    """Say which engine trains what only one does, and refuse another before any work.
+
+    Raises:
+        BadInput: another is asked for, or members side by side of what is trained all at once.
+    """
+    if isinstance(network, Architecture):
+        if config.together is not None:
+            raise BadInput(
+                f"together: got {config.together} for {network.name}, wanted it left out: shard_size decides"
+            )
+        return
+    choose_engine(config.engine, torch.device("cpu"), network)
+    if config.engine == "auto":
+        logger.info("%s: trained by the engine torch, the only one that can", network.name)
+
+
 def train_shard(
-    shard: Shard, config: ZooConfig, architecture: Architecture, images: PreparedImages, device: torch.device
+    shard: Shard, config: ZooConfig, architecture: Network, images: PreparedImages, device: torch.device
 ) -> Checkpoints:
     """Train the members of a shard; returns every epoch of every member, member by member."""
     initial = initialize_members(architecture, shard.factors)
@@ -64,6 +86,7 @@ def train_shard(
         config.engine,
         device,
         log_progress(f"shard {shard.number}", len(shard.factors) * (config.epochs + 1)),
+        config.together,
     )
     return lay_out_checkpoints(architecture, shard.factors, trajectory)
 
@@ -87,9 +110,9 @@ def log_progress(what: str, total: int) -> Callable[[int], None]:
     return count
 
 
-def lay_out_checkpoints(architecture: Architecture, factors: pd.DataFrame, trajectory: Trajectory) -> Checkpoints:
+def lay_out_checkpoints(architecture: Network, factors: pd.DataFrame, trajectory: Trajectory) -> Checkpoints:
     """Turn a trajectory into rows: one a checkpoint, with its properties and the member's factors."""
-    layout = build_layout(architecture)
+    layout = lay_out_network(architecture)
     num_members, num_checkpoints = trajectory.weights.shape[:2]
     rows = np.repeat(np.arange(num_members), num_checkpoints)
     table = factors.iloc[rows].reset_index(drop=True)

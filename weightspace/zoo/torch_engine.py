@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from weightspace.images.image_set import PreparedImages
-from weightspace.networks import Architecture, build_layout, run_networks, trace_shapes
 from weightspace.zoo.evaluate import evaluate_members
+from weightspace.zoo.kinds import Network
+from weightspace.zoo.learners import make_learner
 from weightspace.zoo.training import (
     PROPERTIES,
     STREAM_AUGMENT,
@@ -19,7 +20,6 @@ from weightspace.zoo.training import (
     Recipe,
     Trajectory,
     batch_bounds,
-    draw_keep,
     draw_labels,
     draw_order,
     draw_subset,
@@ -32,7 +32,7 @@ CROP = 4
 
 
 def train_members_torch(
-    architecture: Architecture,
+    architecture: Network,
     recipe: Recipe,
     initial: Float32[Tensor, "members weights"],
     images: PreparedImages,
@@ -68,7 +68,7 @@ class Group:
 
     def __init__(
         self,
-        architecture: Architecture,
+        architecture: Network,
         recipe: Recipe,
         weights: Float32[Tensor, "members weights"],
         images: PreparedImages,
@@ -79,7 +79,7 @@ class Group:
         self.optimizer: Optimizer = recipe.optimizer
         self.batch_size = recipe.batch_size
         self.architecture, self.recipe, self.weights, self.images = architecture, recipe, weights, images
-        self.layout = build_layout(architecture)
+        self.learner = make_learner(architecture, recipe, weights.device)
         num_train, num_images = int(recipe.num_train[0]), len(images.train)
         self.subsets = [draw_subset(int(seed), num_train, num_images) for seed in recipe.seed]
         self.uses = torch.zeros(len(weights), num_images, dtype=torch.bool, device=weights.device)
@@ -106,46 +106,28 @@ class Group:
         places = draw_places(self.recipe, epoch, order.shape[1])
         for start, stop in batch_bounds(order.shape[1], self.batch_size):
             changes = None if places is None else places[:, start:stop]
-            gradient = self.compute_gradient(order[:, start:stop], changes)
+            gradient, self.weights = self.compute_gradient(order[:, start:stop], changes)
             self.weights = self.take_step(gradient)
             self.step += 1
 
     def compute_gradient(
         self, chosen: Int64[Tensor, "members batch"], places: Int64[np.ndarray, "members batch 3"] | None = None
-    ) -> Float32[Tensor, "members weights"]:
-        """Differentiate each member's mean loss on its own batch, augmented as `places` says."""
-        weights = self.weights.detach().requires_grad_()
+    ) -> tuple[Float32[Tensor, "members weights"], Float32[Tensor, "members weights"]]:
+        """Differentiate each member's mean loss on its own batch, augmented as `places` says; see `Learner`."""
         labels = self.labels[chosen] if self.labels.ndim == 1 else self.labels.gather(1, chosen)
         images = self.images.train[chosen]
         if places is not None:
             images = augment_images(images, torch.from_numpy(places).to(images.device))
-        masks = self.draw_masks(chosen.shape[1])
-        tensors = self.layout.split(weights)
-        logits = run_networks(self.architecture, tensors, images, self.recipe.activation, masks)
-        loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1).sum()
-        return torch.autograd.grad(loss, weights)[0]
-
-    def draw_masks(self, batch: int) -> dict[int, Float32[Tensor, "members batch features"]]:
-        """Draw dropout factors of one step: 0, or 1 / (1 - rate)."""
-        rate = self.recipe.dropout[:, None, None]
-        if not rate.any():
-            return {}
-        seed = self.recipe.seed.astype(np.uint64)[:, None, None]
-        image = np.arange(batch, dtype=np.uint64)[:, None]
-        masks = {}
-        for block, (channels, height, width) in enumerate(trace_shapes(self.architecture)[1:]):
-            if self.architecture.blocks[block].dropout:
-                unit = np.arange(channels * height * width, dtype=np.uint64) | np.uint64(block << 16)
-                keep = draw_keep(seed, self.step, image, unit, rate)
-                masks[block] = torch.from_numpy((keep / (1 - rate)).astype(np.float32)).to(self.weights.device)
-        return masks
+        return self.learner.differentiate(self.weights, images, labels, self.step)
 
     def take_step(self, gradient: Float32[Tensor, "members weights"]) -> Float32[Tensor, "members weights"]:
-        """Apply each member's optimizer with its own learning rate and weight decay."""
+        """Apply each member's optimizer with its own learning rate and weight decay; buffers stay as they are."""
         steps = np.full(len(self.weights), self.step)
         rate = self.recipe.lr * scale_rate(self.recipe.schedule, steps, np.array(self.num_steps))
         lr = torch.from_numpy(rate).to(self.weights)[:, None]
         decay = torch.from_numpy(self.recipe.weight_decay).to(self.weights)[:, None]
+        if self.learner.trained is not None:
+            decay = decay * self.learner.trained
         weights = self.weights
         if self.optimizer == "adamw":
             weights = weights * (1 - lr * decay)

@@ -1,16 +1,19 @@
 """Train the members of a factor table with the engine that fits."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from weightspace.config import BadInput
 from weightspace.images.image_set import ImageSet, PreparedImages
 from weightspace.networks import Architecture
+from weightspace.zoo.kinds import Network
+from weightspace.zoo.together import choose_together
 from weightspace.zoo.torch_engine import train_members_torch
 from weightspace.zoo.training import PROPERTIES, Recipe, TrainMembers, Trajectory
 
@@ -18,16 +21,21 @@ RECIPE_FACTORS = ["activation", "optimizer", "batch_size"]
 """What decides a recipe most; shards are cut in their order."""
 
 
-def choose_engine(name: str, device: torch.device) -> TrainMembers:
-    """Return the engine of a name; `auto` takes the fastest for the device.
+def choose_engine(name: str, device: torch.device, network: Network) -> TrainMembers:
+    """Return the engine of a name; `auto` takes the fastest for the device that trains the network.
 
     Raises:
-        BadInput: no such engine, or it does not run on the device.
+        BadInput: no such engine, or it does not run on the device, or does not train the network.
     """
+    chain = isinstance(network, Architecture)
     if name == "auto":
-        name = "fused_cpu" if device.type == "cpu" else "torch"
+        name = "fused_cpu" if device.type == "cpu" and chain else "torch"
     if name == "torch":
         return train_members_torch
+    if name == "fused_cpu" and not chain:
+        raise BadInput(
+            f"engine: got {name!r} for {network.name}, which the engine `torch` trains; wanted that, or auto"
+        )
     if name == "fused_cpu" and device.type == "cpu":
         from weightspace.zoo.fused_cpu import train_members_fused  # Numba takes a second to import
 
@@ -35,12 +43,23 @@ def choose_engine(name: str, device: torch.device) -> TrainMembers:
     raise BadInput(f"engine: got {name!r} on device {device}, wanted auto, torch, or fused_cpu on cpu")
 
 
-def list_shared(train: TrainMembers) -> list[str]:
+def list_shared(train: TrainMembers, network: Network) -> list[str]:
     """Return the factors that members of one call of an engine must share.
 
     The fused engine mixes optimizers and batch sizes: that leaves fewer lanes of its vectors empty.
     """
-    return [*RECIPE_FACTORS, "augmentation"] if train is train_members_torch else ["activation", "augmentation"]
+    if train is not train_members_torch:
+        return ["activation", "augmentation"]
+    alone = [] if isinstance(network, Architecture) else ["train_fraction"]  # so that as many stay together as begin
+    return [*RECIPE_FACTORS, "augmentation", *alone]
+
+
+def cut_rows(rows: Int64[np.ndarray, " rows"], size: int | None) -> Iterator[Int64[np.ndarray, " some"]]:
+    """Yield rows, always so many at a time: the last ones are filled up with copies of the very last. None: all."""
+    size = size or len(rows)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        yield np.concatenate([part, np.full(size - len(part), part[-1])])
 
 
 def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
@@ -49,13 +68,13 @@ def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
     same = {name: bool((factors[name] == first[name]).all()) for name in ("optimizer", "batch_size")}
     fraction = factors["train_fraction"].to_numpy(float)
     return Recipe(
-        activation=first["activation"],
+        activation=first.get("activation"),
         optimizer=first["optimizer"] if same["optimizer"] else factors["optimizer"].to_numpy(str),
         batch_size=int(first["batch_size"]) if same["batch_size"] else factors["batch_size"].to_numpy(np.int64),
         seed=factors["seed"].to_numpy(np.int64),
         lr=factors["lr"].to_numpy(float),
         weight_decay=factors["weight_decay"].to_numpy(float),
-        dropout=factors["dropout"].to_numpy(float),
+        dropout=factors["dropout"].to_numpy(float) if "dropout" in factors else np.zeros(len(factors)),
         num_train=np.maximum(1, np.round(fraction * num_images)).astype(np.int64),
         schedule=factors["schedule"].to_numpy(str) if "schedule" in factors else "constant",
         label_noise=factors["label_noise"].to_numpy(float) if "label_noise" in factors else 0.0,
@@ -64,7 +83,7 @@ def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
 
 
 def train_table(
-    architecture: Architecture,
+    architecture: Network,
     factors: pd.DataFrame,
     initial: Float32[torch.Tensor, "members weights"],
     images: PreparedImages,
@@ -72,22 +91,27 @@ def train_table(
     engine: str,
     device: torch.device,
     on_epoch: Callable[[int], None] | None = None,
+    together: int | None = None,
 ) -> Trajectory:
     """Train members of any factors from given weights; members keep the table's order.
 
     Args:
         factors: a row a member, with the columns of `members.FACTORS`; those of `members.OPTIONAL` may lack.
         on_epoch: called with the number of members whose next epoch is done.
+        together: as `ZooConfig.together`.
     """
-    train = choose_engine(engine, device)
+    train = choose_engine(engine, device, architecture)
     weights = np.empty((len(factors), epochs + 1, initial.shape[1]), np.float32)
     properties = {name: np.empty((len(factors), epochs + 1), np.float32) for name in PROPERTIES}
-    shared = [name for name in list_shared(train) if name in factors]
-    for rows in factors.groupby(shared, sort=True).indices.values():
-        rows = cast("np.ndarray", rows)
+    shared = [name for name in list_shared(train, architecture) if name in factors]
+    size = None
+    if not isinstance(architecture, Architecture):
+        size = choose_together(architecture, factors, images, device, together)
+    groups = factors.groupby(shared, sort=True).indices.values()
+    for rows in itertools.chain.from_iterable(cut_rows(cast("np.ndarray", group), size) for group in groups):
         recipe = make_recipe(factors.iloc[rows], len(images.train))
 
-        def report(_: int, done: int = len(rows)) -> None:
+        def report(_: int, done: int = len(np.unique(rows))) -> None:
             if on_epoch:
                 on_epoch(done)
 
@@ -98,7 +122,7 @@ def train_table(
     return Trajectory(weights, properties)
 
 
-def check_images(architecture: Architecture, image_set: ImageSet, name: str) -> None:
+def check_images(architecture: Network, image_set: ImageSet, name: str) -> None:
     """Refuse images that an architecture cannot take.
 
     Raises:

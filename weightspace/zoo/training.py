@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int64, UInt64
 
 from weightspace.images.image_set import SPLITS, PreparedImages
-from weightspace.networks import Activation, Architecture
+from weightspace.networks import Activation
+from weightspace.zoo.kinds import Network
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "one_cycle", "cosine"]
@@ -21,7 +22,8 @@ PROPERTIES = tuple(f"{split}_{measure}" for split in SPLITS for measure in ("los
 class Recipe:
     """How members train that share one kernel; what differs from member to member is an array."""
 
-    activation: Activation
+    activation: Activation | None
+    """None: networks have their own."""
     optimizer: Optimizer | np.ndarray
     """torch's semantics and defaults; SGD with momentum 0.9. A word a member for the fused engine only."""
     batch_size: int | Int[np.ndarray, " members"]
@@ -63,7 +65,7 @@ class TrainMembers(Protocol):
 
     def __call__(
         self,
-        architecture: Architecture,
+        architecture: Network,
         recipe: Recipe,
         initial: Float32[torch.Tensor, "members weights"],
         images: PreparedImages,

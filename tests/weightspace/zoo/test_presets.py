@@ -6,6 +6,7 @@ from weightspace.config import BadInput
 from weightspace.layout import Layout
 from weightspace.networks import build_layout
 from weightspace.zoo.config import Choice, Draw, DrawnSeeds, Fixed
+from weightspace.zoo.kinds import lay_out_network
 from weightspace.zoo.members import choose_architecture, draw_members
 from weightspace.zoo.presets import FAMILIES, IMAGES, RESNETS, build_images, build_preset, list_presets
 
@@ -101,6 +102,22 @@ def test_unknown_preset_is_named():
         build_preset("mnist_sed")
 
 
-def test_a_resnet_is_refused_until_an_engine_trains_it():
-    with pytest.raises(BadInput, match="resnet of depth 18, which no engine trains yet"):
-        choose_architecture(build_preset("cifar10_resnet18_seed").architecture, (3, 32, 32), 10)
+@pytest.mark.parametrize(
+    ("images", "side", "num_classes", "count"),
+    # Source: the definitions of arXiv 2209.14764's networks, counted.
+    [("cifar10", 32, 10, 11_173_962), ("cifar100", 32, 100, 11_220_132), ("tiny_imagenet", 64, 200, 11_271_432)],
+)
+def test_a_resnet_zoo_has_the_published_number_of_weights(images, side, num_classes, count):
+    config = build_preset(f"{images}_resnet18_seed")
+    network = choose_architecture(config.architecture, (3, side, side), num_classes)
+    layout = lay_out_network(network)
+    assert sum(place.size for place in layout.places if place.trained) == count
+    assert len(draw_members(config.members, network)) == 1000
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet18_seed", *PHASE[:8], "cifar10_phase_resnet50_w64"])
+def test_a_shard_of_residual_networks_takes_four_gigabytes_or_is_one_network(name):
+    config = build_preset(name)
+    network = choose_architecture(config.architecture, (3, 32, 32), 10)
+    size = 4 * lay_out_network(network).num_weights * (config.epochs + 1)
+    assert config.shard_size == 1 or config.shard_size * size < 4.4e9
