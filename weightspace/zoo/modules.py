@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -77,7 +77,7 @@ def name_tensors(module: nn.Module, layout: Layout, weights: Float[Tensor, "*mem
     return {n: t.reshape((*weights.shape[:-1], *own[n].shape)) for n, t in layout.split(weights).items()}
 
 
-def read_vector(module: nn.Module, layout: Layout) -> Float32[Tensor, " weights"]:
+def read_vector(module: nn.Module, layout: Layout) -> Float[Tensor, " weights"]:
     """Lay the tensors of a module end to end."""
     own = module.state_dict()
     return torch.cat([own[place.name].flatten() for place in layout.places])

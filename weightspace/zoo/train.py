@@ -33,9 +33,7 @@ def choose_engine(name: str, device: torch.device, network: Network) -> TrainMem
     if name == "torch":
         return train_members_torch
     if name == "fused_cpu" and not chain:
-        raise BadInput(
-            f"engine: got {name!r} for {network.name}, which the engine `torch` trains; wanted that, or auto"
-        )
+        raise BadInput(f"engine: got {name!r} for {network.name}, wanted torch, which trains such networks, or auto")
     if name == "fused_cpu" and device.type == "cpu":
         from weightspace.zoo.fused_cpu import train_members_fused  # Numba takes a second to import
 

@@ -74,9 +74,12 @@ def test_equals_plain_torch(tiny_images, network, optimizer, together):
     trained = lay_out_network(network).mask_trained(CPU)
     for number, row in enumerate(table.to_dict("records")):
         before, exact = train_alone(network, row, tiny_images, torch.float64)
-        error = (torch.from_numpy(got.weights[number, 1]) - exact).abs()
+        _, plain = train_alone(network, row, tiny_images, torch.float32)
+        ours = torch.from_numpy(got.weights[number, 1])
         for part in (trained, ~trained):
-            assert error[part].norm() < 2e-3 * (exact - before)[part].norm()
+            # AdamW takes full steps along gradients that are zero but for rounding, as of a bias before a norm.
+            allowed = 2e-3 * (exact - before)[part].norm() + 2 * (plain - exact)[part].norm()
+            assert (ours - exact)[part].norm() < allowed
 
 
 @pytest.mark.parametrize("together", [1, 2])
