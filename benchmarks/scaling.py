@@ -62,11 +62,15 @@ def measure_shard(folder: Path) -> dict[str, float]:
     train_s = time_core(train)
     part = folder / "part.parquet"
     raw, rows = shards[-1].weights.nbytes, len(shards[-1].weights)
+    shares = shard.factors["train_fraction"].to_numpy(float)
     write_s = time_core(lambda: write_part(part, shards[-1]))
     size = part.stat().st_size
     return {
         "member_epochs_per_core_s": MEMBERS * EPOCHS / train_s,
-        "image_members_per_core_s": float(shard.factors["train_fraction"].to_numpy(float).sum()) * TRAIN * EPOCHS / train_s,
+        "image_members_per_core_s": float(shard.factors["train_fraction"].to_numpy(float).sum())
+        * TRAIN
+        * EPOCHS
+        / train_s,
         "bytes_per_checkpoint": size / rows,
         "raw_bytes_per_checkpoint": raw / rows,
         "parquet_raw_mb_per_core_s": raw / MB / write_s,

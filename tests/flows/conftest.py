@@ -1,5 +1,6 @@
 """A toy project: real stages, locks and caches of DVC around commands that take no time."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -142,6 +144,15 @@ class Toy:
                 return text
             time.sleep(0.1)
         raise TimeoutError(path)
+
+    def list_processes(self) -> list[str]:
+        """Which processes work in this folder."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() == str(self.root):
+                    found.append(" ".join(process.cmdline()))
+        return found
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
