@@ -67,10 +67,7 @@ def measure_shard(folder: Path) -> dict[str, float]:
     size = part.stat().st_size
     return {
         "member_epochs_per_core_s": MEMBERS * EPOCHS / train_s,
-        "image_members_per_core_s": float(shard.factors["train_fraction"].to_numpy(float).sum())
-        * TRAIN
-        * EPOCHS
-        / train_s,
+        "image_members_per_core_s": float(shares.sum()) * TRAIN * EPOCHS / train_s,
         "bytes_per_checkpoint": size / rows,
         "raw_bytes_per_checkpoint": raw / rows,
         "parquet_raw_mb_per_core_s": raw / MB / write_s,

@@ -34,7 +34,7 @@ def change_study(name: str, folder: Path, old: str, new: str) -> Path:
             "report.ablation.sweeps.factors: got 'bse_s0', wanted an entry of embeddings, 'base_s0'?",
         ),
         (
-            "kept_networks: 48",
+            "kept_networks: 16",
             "kept_networks: 0",
             "embeddings.base_s0.kept_networks: got 0, wanted more, as report.ablation.sweeps.factors asks",
         ),
