@@ -74,7 +74,9 @@ def assert_as_exact_as_torch(architecture, activation, optimizer, images):
     """Compare over every init, four steps each, with and without dropout.
 
     The median ratio over members is 1.00 as measured for CNN-s and CNN-l; single members are off by more either way
-    where rounding decides about a maximum, or about the sign of a gradient that is nearly zero.
+    where rounding decides about a maximum, or about the sign of a gradient that is nearly zero. With AdamW and tanh
+    that is 5 members of 120, by up to 0.067, the same ones by the same amount in torch; which ones differs from one
+    processor to another.
     """
     table = pd.DataFrame({"seed": np.arange(12), "init": np.resize(INITS, 12)})
     recipe = make_recipe(
@@ -89,7 +91,7 @@ def assert_as_exact_as_torch(architecture, activation, optimizer, images):
     finite = np.isfinite(plain)
     assert (np.isfinite(fused) == finite).all()
     assert np.median(fused[finite] / plain[finite]) < 1.25
-    assert (fused[finite] < 1e-2).all()
+    assert (fused[finite] < np.maximum(1e-2, 1.25 * plain[finite])).all()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
