@@ -20,7 +20,7 @@ test: .venv/installed-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-lab: .venv/installed-dev
-	@$(BIN)/python -m pytest -m lab
+	@$(BIN)/python -m pytest -m "lab and not slow"
 
 test-slow: .venv/installed-dev
 	@$(BIN)/python -m pytest -m slow

@@ -38,3 +38,27 @@ def test_science_figures_are_those_of_the_committed_metrics():
         for key in name.split("."):
             found = found[key]
         assert found == value, name
+
+
+ARMS = {
+    "aligned": "aligned",
+    "not aligned": "as_trained",
+    "aligned, one view permuted": "permuted",
+    "aligned, loss on behaviour": "behaviour",
+}
+BASELINES = {"baseline: before training": "untrained_", "baseline: PCA of the same size": "pca_"}
+
+
+def test_curve_over_training_members_is_the_studys():
+    metrics = json.loads((ROOT / "studies/scaling/data/report/scaling/metrics.json").read_text(encoding="utf-8"))
+    arms = metrics["sweeps"]["members"]
+    table = README.split("<!-- scaling -->")[1].split("<!-- end scaling -->")[0].strip().splitlines()
+    rows = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:])}
+    assert set(rows) == set(ARMS) | set(BASELINES)
+    for row, arm in ARMS.items():
+        names = [f"kept_share_unseen{end}" for end in ("", "_low", "_high")]
+        ends = [[100 * figures[name] for name in names] for figures in arms[arm].values()]
+        assert rows[row] == [f"{value:.0f} [{low:.0f}, {high:.0f}]" for value, low, high in ends]
+    for row, prefix in BASELINES.items():
+        shown = [f"{100 * figures[f'{prefix}kept_share_unseen']:.0f}" for figures in arms["aligned"].values()]
+        assert rows[row] == shown
