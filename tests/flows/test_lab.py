@@ -19,6 +19,7 @@ from flows.orchestration.server import HOST, find_free_port
 
 LIMIT_S = 1500
 """Only to end a test that hangs; a busy machine is slow."""
+BUSY = 503
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer", "report")
 
 
@@ -37,7 +38,7 @@ class Lab:
     def environment(self) -> dict[str, str]:
         quiet = {"PREFECT_CLI_PROMPT": "false", "PREFECT_WORKER_QUERY_SECONDS": "1", "DO_NOT_TRACK": "1"}
         home = {"PREFECT_HOME": str(self.root / ".prefect"), "PREFECT_API_URL": self.url}
-        return {**clean_environment(), **quiet, **home, "PYTHONPATH": str(self.root)}
+        return {**clean_environment(), **quiet, **home, "PYTHONPATH": str(self.root), "PWD": str(self.root)}
 
     def start(self, *command: str, **environment: str | None) -> None:
         """Start what goes on until the test ends."""
@@ -73,8 +74,16 @@ class Lab:
             None if question is None else json.dumps(question).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:
+                    return json.load(response)
+            except urllib.error.HTTPError as error:
+                # Its database is locked for a moment; Prefect's own clients ask again, too.
+                if error.code != BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def wait_for(self, path: str):
         """Ask until there is an answer."""
