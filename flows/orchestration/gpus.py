@@ -12,12 +12,15 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, PrefectHTTPStatusError
 
 from flows.orchestration.processes import child_environment
 from weightspace.config import Config
@@ -101,28 +104,40 @@ def wait_for_slots(limits: Sequence[str], show: Callable[[str], None], give_up: 
             try:
                 held.enter_context(take_slots(limits))
                 break
-            except TimeoutError:
+            except ConcurrencySlotAcquisitionError as error:
+                if not is_taken(error):
+                    raise
                 if waits == 0:
                     show(f"waiting for {', '.join(limits)}, which another run holds")
                 waits += 1
+                time.sleep(LOOK_EVERY_S)
         else:
             raise InterruptedError("stopping")
         yield
 
 
 def is_no_wait(record: logging.LogRecord) -> bool:
-    """Say whether a line of the log is about something else than slots that were not free in time.
+    """Say whether a line of the log is about something else than slots that were not free.
 
     To Prefect that is an error each time; to us it is a reason to look whether to wait on.
     """
     return "ConcurrencySlotAcquisition" not in record.getMessage()
 
 
+def is_taken(error: ConcurrencySlotAcquisitionError) -> bool:
+    """Say whether slots could not be had because others hold them."""
+    cause = error.__cause__
+    return isinstance(cause, PrefectHTTPStatusError) and cause.response.status_code == HTTPStatus.LOCKED
+
+
 def take_slots(limits: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Take a slot of each limit; entering it raises `TimeoutError` if they are not free soon."""
+    """Take a slot of each limit; entering it raises `ConcurrencySlotAcquisitionError` if they are not free.
+
+    One question, answered: were we to stop listening after a while, a slow server would keep a slot for nobody.
+    """
     return concurrency(
         list(limits),
-        timeout_seconds=LOOK_EVERY_S,
+        max_retries=0,
         lease_duration=LEASE_S,
         strict=True,
         # A stage is not thrown away because the server is away for some minutes.
