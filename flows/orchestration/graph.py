@@ -175,8 +175,9 @@ def list_unchanged(graph: Mapping[str, Sequence[str]], forced: Collection[str]) 
     """
     unchanged: dict[str, list[Out]] = {}
     with suppress(Busy), open_repository(patient=False) as repository:
+        stages = {stage.addressing: stage for stage in repository.index.stages}
         for name, needs in graph.items():
-            stage = find_stage(repository, name)
+            stage = stages[name]
             # One that cannot be looked at is no reason to spoil the run of others.
             with suppress(DvcException):
                 if name not in forced and unchanged.keys() >= set(needs) and not stage.changed():

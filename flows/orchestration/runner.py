@@ -20,10 +20,7 @@ How = Literal["ran", "restored", "skipped"]
 Show = Callable[[str], None]
 """Takes a line that a stage says."""
 
-DVC_PROGRAM = (
-    "import sys; from flows.orchestration.processes import die_with_parent; die_with_parent(); "
-    "from dvc.cli import main; sys.argv[0] = 'dvc'; sys.exit(main(sys.argv[1:]))"
-)
+DVC_PROGRAM = ("-m", "flows.orchestration.dvc_child")
 # What DVC says, by which we know what it did; a test pins it for the version in use.
 RUNNING = "Running stage '"
 RESTORED = "is cached - skipping run"
@@ -87,7 +84,7 @@ class Heard:
             self.said.add("busy")
         elif line.startswith(FAILED):
             found = EXITED.search(line)
-            self.status = int(found[1]) if found else None
+            self.status = read_status(int(found[1])) if found else None
             # Without a status it was not the stage that failed, and what DVC says is the reason.
             self.tail += [] if found else [line.removeprefix(FAILED).lstrip()]
         elif source == "err" and line:
@@ -149,7 +146,7 @@ class StageRunner:
             if heard.hear(source, line):
                 show(line)
 
-        command = [sys.executable, "-c", DVC_PROGRAM, "--wait-for-lock", "repro", "--single-item", name]
+        command = [sys.executable, *DVC_PROGRAM, "--wait-for-lock", "repro", "--single-item", name]
         status = self.children.run(command + (["--force"] if force else []), child_environment(**environment), on_line)
         if status == 0:
             drop_work(Path(), *name.split("@"))
@@ -162,6 +159,11 @@ class StageRunner:
         self.kills[name] += failure.status == -signal.SIGKILL
         failure.may_go_on = failure.status == -signal.SIGKILL and self.kills[name] <= KILLS_FORGIVEN
         raise failure
+
+
+def read_status(status: int) -> int:
+    """Read the status with which a shell ended: some turn into the command, some say 128 + the signal that ended it."""
+    return 128 - status if status - 128 in {int(number) for number in signal.Signals} else status
 
 
 def classify(name: str, heard: Heard) -> How:

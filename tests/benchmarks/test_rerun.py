@@ -33,7 +33,7 @@ def test_the_command_runs_a_benchmark_keeps_it_and_says_what_got_worse(tmp_path)
     done = run_command("--only", "quickstart", "--history", str(tmp_path), "--json", str(path := tmp_path / "out.json"))
     assert done.returncode == 3, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"worse: {SCIENCE} 0.91")
+    assert line.startswith(f"worse: {SCIENCE} 0.9")
     assert "was 0.999 [0.998, 0.9999]; higher is better" in line
     found = json.loads(path.read_text())
     assert found["worse"] == [SCIENCE]
