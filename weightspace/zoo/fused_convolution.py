@@ -78,8 +78,8 @@ def write_convolution_gradient(source: Source, shape: Convolution) -> None:
 def write_gradient_tile(source: Source, shape: Convolution, tall: int) -> None:
     """Sum the gradients of `tall` rows of one kernel over all positions.
 
-    Under pooling only the winner has a gradient: the inputs that it saw are selected, first between columns, then
-    between rows.
+    Under pooling only the winner has a gradient. Its row is chosen by selecting between inputs, its column by splitting
+    the gradient in two, of which one is zero: where multiplying is as cheap as selecting, that is the least work.
     """
     across, stride = range(shape.kernel), shape.stride
     cells = list(product(range(tall), across))
@@ -94,13 +94,13 @@ def write_gradient_tile(source: Source, shape: Convolution, tall: int) -> None:
             source.add(*(f"s{r}_{c} = fma(d, load_at(entry, x, {r * shape.width + c}), s{r}_{c})" for r, c in cells))
         else:
             source.add("lower, right = load_mask(winners, 2 * i), load_mask(winners, 2 * i + 1)")
-            for r in range(tall + stride):
-                for c in across:
+            source.add("d0, d1 = select(right, zeros(), d), select(right, d, zeros())")
+            for r in range(tall):
+                for c in sorted({*across, *(c + stride for c in across)}):
                     i = r * shape.width + c
-                    source.add(f"x{r}_{c} = select(right, load_at(entry, x, {i + stride}), load_at(entry, x, {i}))")
-                upper = r - stride
-                for c in across if upper >= 0 else ():
-                    source.add(f"s{upper}_{c} = fma(d, select(lower, x{r}_{c}, x{upper}_{c}), s{upper}_{c})")
+                    upper, below = f"load_at(entry, x, {i})", f"load_at(entry, x, {i + stride * shape.width})"
+                    source.add(f"x{c} = select(lower, {below}, {upper})")
+                source.add(*(f"s{r}_{c} = fma(d1, x{c + stride}, fma(d0, x{c}, s{r}_{c}))" for c in across))
     source.add(f"at = w + top * {shape.kernel}")
     for r, c in cells:
         i = r * shape.kernel + c
