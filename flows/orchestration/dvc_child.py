@@ -24,7 +24,7 @@ dump_stages: Callable[..., None] = Lockfile.dump_stages
 
 
 def split_stages(text: str) -> dict[str, str] | None:
-    """Split the text of `dvc.lock` into the lines of each stage, by the line with its name; None: laid out otherwise."""
+    """Split the text of `dvc.lock` into the lines of each stage, by the line with its name; None: not so laid out."""
     lines = text.splitlines(keepends=True)
     if tuple(lines[:2]) != HEADER or not text.endswith("\n"):
         return None
@@ -76,6 +76,7 @@ def note_stages(lockfile: Lockfile, stages: list[Any], **options: Any) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    Lockfile.dump_stages = note_stages
+    patched: Any = Lockfile
+    patched.dump_stages = note_stages
     sys.argv[0] = "dvc"
     sys.exit(main(sys.argv[1:]))
