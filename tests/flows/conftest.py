@@ -15,6 +15,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from flows.orchestration.server import start_server
+from flows.orchestration.settings import apply_settings
+
 LIMIT_S = 600
 """Only to end a test that hangs; a busy machine is slow."""
 CHECKOUT = Path(__file__).parents[2]
@@ -189,6 +192,22 @@ def copy_code(project: Toy) -> None:
             shutil.copyfile(source, target)
     project.write(".dvc/config", (CHECKOUT / ".dvc" / "config").read_text())
     project.write(".dvc/config.local", "[core]\n    no_scm = true\n")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Give the address of a real Prefect server on loopback, with a home of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+            patch.delenv(name, raising=False)
+        checkout = tmp_path_factory.mktemp("server")
+        (checkout / ".dvc").mkdir()
+        apply_settings(checkout)
+        server = start_server()
+        assert server is not None
+        server.wait()
+        yield server.url
+        server.stop()
 
 
 @pytest.fixture

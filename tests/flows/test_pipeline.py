@@ -9,24 +9,6 @@ import urllib.request
 import psutil
 import pytest
 
-from flows.orchestration.server import start_server
-from flows.orchestration.settings import apply_settings
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
-            patch.delenv(name, raising=False)
-        checkout = tmp_path_factory.mktemp("server")
-        (checkout / ".dvc").mkdir()
-        apply_settings(checkout)
-        server = start_server()
-        assert server is not None
-        server.wait()
-        yield server.url
-        server.stop()
-
 
 @pytest.fixture
 def piped(toy, server, monkeypatch):

@@ -159,6 +159,7 @@ def test_stage_ends_when_dvc_is_killed(toy):
     by_hand.kill()
     by_hand.communicate()
     stage.wait(timeout=20)
+    assert not stage.is_running()
 
 
 def test_stopping_ends_the_stage_and_brings_earlier_output_back(toy, runner):

@@ -13,8 +13,6 @@ import psutil
 import pytest
 
 from flows.orchestration.runners import FILE_VARIABLE, Threads
-from flows.orchestration.server import start_server
-from flows.orchestration.settings import apply_settings
 from flows.orchestration.workers import make_terms, run_on_workers
 from tests.flows.conftest import Toy, copy_code
 from weightspace.config import BadInput
@@ -192,21 +190,6 @@ def test_stage_that_is_ended_leaves_no_worker_and_what_it_finished(project, want
     kept = {path.read_bytes() for path in (project.root / "data/.work/zoo/z").glob("[!.]*.parquet")}
     assert kept
     assert kept <= set(wanted.values())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
-            patch.delenv(name, raising=False)
-        checkout = tmp_path_factory.mktemp("server")
-        (checkout / ".dvc").mkdir()
-        apply_settings(checkout)
-        server = start_server()
-        assert server is not None
-        server.wait()
-        yield server.url
-        server.stop()
 
 
 def list_shards(server):

@@ -258,9 +258,6 @@ def test_a_network_that_does_not_fit_is_refused(hyperrep):
     state["fc1.weight"] = torch.zeros(5, 27)
     with pytest.raises(BadInput, match=r"network 1: does not fit; got .*fc1.weight 5x27.*; wanted .*fc1.weight 4x27"):
         hyperrep.embed([make_state(0), state])
-
-
-def test_a_network_with_a_tensor_too_many_is_refused(hyperrep):
     with pytest.raises(BadInput, match="does not fit"):
         hyperrep.embed(make_state(0) | {"fc3.weight": torch.zeros(3, 3)})
 

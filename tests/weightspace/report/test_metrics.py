@@ -84,7 +84,7 @@ def test_probe_figures_are_those_of_unseen_members(study, metrics):
 
 
 def test_json_has_no_literal_outside_the_standard(study):
-    json.dumps(gather_metrics(study), allow_nan=False)
+    assert json.loads(json.dumps(gather_metrics(study), allow_nan=False)) == gather_metrics(study)
 
 
 def test_a_second_entry_leaves_the_keys_of_the_first_alone(tmp_path):
