@@ -5,6 +5,7 @@ A store by one thread is read by others in the next phase only, and every phase 
 makes it visible to them; no other program reads or writes a member's tables. Nothing is added atomically and every sum
 has a fixed order, so that a member's bits do not depend on its neighbours.
 """
+# ruff: noqa: ANN001, ANN201, E501
 # pyright: reportIndexIssue=false, reportOperatorIssue=false
 
 import triton
@@ -12,7 +13,7 @@ import triton.language as tl
 
 
 @triton.jit
-def mix_bits(x):  # noqa: ANN001, ANN201
+def mix_bits(x):
     """Scramble words as `training.mix_bits` does."""
     x = (x ^ (x >> 16)) * tl.full(x.shape, 0x7FEB352D, tl.uint32)
     x = (x ^ (x >> 15)) * tl.full(x.shape, 0x846CA68B, tl.uint32)
@@ -20,14 +21,14 @@ def mix_bits(x):  # noqa: ANN001, ANN201
 
 
 @triton.jit
-def sigmoid(x):  # noqa: ANN001, ANN201
+def sigmoid(x):
     """Compute 1 / (1 + exp(-x)) without overflow."""
     t = tl.exp(-tl.abs(x))
     return tl.where(x < 0, t, 1.0) / (1.0 + t)
 
 
 @triton.jit
-def tanh(x):  # noqa: ANN001, ANN201
+def tanh(x):
     """Compute tanh; it is exactly 1 where the nearest float is. Source: Cephes, `tanhf`."""
     z = x * x
     p = (-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2
@@ -38,7 +39,7 @@ def tanh(x):  # noqa: ANN001, ANN201
 
 
 @triton.jit
-def activate(x, KIND: tl.constexpr):  # noqa: ANN001, ANN201, N803
+def activate(x, KIND: tl.constexpr):
     """Return an activation and its slope."""
     y = x
     slope = tl.full(x.shape, 1.0, tl.float32)
@@ -66,11 +67,11 @@ def activate(x, KIND: tl.constexpr):  # noqa: ANN001, ANN201, N803
 
 
 @triton.jit
-def run_block(  # noqa: ANN201
-    entry, rows, weights, out, slopes, winners, size, key, threshold, factor,  # noqa: ANN001
-    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, K: tl.constexpr,  # noqa: N803
-    STRIDE: tl.constexpr, EDGE: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, BIAS: tl.constexpr,  # noqa: N803
-    FIRST: tl.constexpr, KIND: tl.constexpr, DROPS: tl.constexpr, BASE: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+def run_block(
+    entry, rows, weights, out, slopes, winners, size, key, threshold, factor,
+    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, K: tl.constexpr,
+    STRIDE: tl.constexpr, EDGE: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, BIAS: tl.constexpr,
+    FIRST: tl.constexpr, KIND: tl.constexpr, DROPS: tl.constexpr, BASE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Convolve, keep maxima (the first of equals wins), activate and drop. A linear block is a 1x1 convolution."""
     units: tl.constexpr = F * OH * OW
@@ -124,7 +125,7 @@ def run_block(  # noqa: ANN201
 
 
 @triton.jit
-def average(entry, rows, out, size, INPUTS: tl.constexpr, P: tl.constexpr, FIRST: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001, ANN201, N803
+def average(entry, rows, out, size, INPUTS: tl.constexpr, P: tl.constexpr, FIRST: tl.constexpr, BLOCK: tl.constexpr):
     """Average each channel over its positions."""
     for begin in range(0, size * INPUTS, BLOCK):
         i = begin + tl.arange(0, BLOCK)
@@ -140,7 +141,7 @@ def average(entry, rows, out, size, INPUTS: tl.constexpr, P: tl.constexpr, FIRST
 
 
 @triton.jit
-def spread(delta, previous, size, INPUTS: tl.constexpr, P: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001, ANN201, N803
+def spread(delta, previous, size, INPUTS: tl.constexpr, P: tl.constexpr, BLOCK: tl.constexpr):
     """Turn slopes of averaged numbers into gradients, in their place."""
     for begin in range(0, size * INPUTS * P, BLOCK):
         i = begin + tl.arange(0, BLOCK)
@@ -151,7 +152,7 @@ def spread(delta, previous, size, INPUTS: tl.constexpr, P: tl.constexpr, BLOCK: 
 
 
 @triton.jit
-def differentiate_loss(logits, delta, labels, size, CLASSES: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001, ANN201, N803
+def differentiate_loss(logits, delta, labels, size, CLASSES: tl.constexpr, BLOCK: tl.constexpr):
     """Turn slopes of the logits into gradients of the batch's mean cross-entropy, in their place."""
     for begin in range(0, size, BLOCK):
         i = begin + tl.arange(0, BLOCK)
@@ -172,11 +173,11 @@ def differentiate_loss(logits, delta, labels, size, CLASSES: tl.constexpr, BLOCK
 
 
 @triton.jit
-def sum_gradient(  # noqa: ANN201
-    entry, rows, gradient, delta, winners, size,  # noqa: ANN001
-    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, K: tl.constexpr,  # noqa: N803
-    STRIDE: tl.constexpr, EDGE: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, BIAS: tl.constexpr,  # noqa: N803
-    FIRST: tl.constexpr, TALL: tl.constexpr, WIDE: tl.constexpr,  # noqa: N803
+def sum_gradient(
+    entry, rows, gradient, delta, winners, size,
+    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, K: tl.constexpr,
+    STRIDE: tl.constexpr, EDGE: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, BIAS: tl.constexpr,
+    FIRST: tl.constexpr, TALL: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Sum the gradients of weights and biases over images and positions; a bias looks at an input of 1."""
     taps: tl.constexpr = C * K * K
@@ -214,11 +215,11 @@ def sum_gradient(  # noqa: ANN201
 
 
 @triton.jit
-def differentiate_inputs(  # noqa: ANN201
-    weights, delta, winners, previous, size,  # noqa: ANN001
-    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, K: tl.constexpr,  # noqa: N803
-    STRIDE: tl.constexpr, EDGE: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr,  # noqa: N803
-    SLOPES: tl.constexpr, BLOCK: tl.constexpr,  # noqa: N803
+def differentiate_inputs(
+    weights, delta, winners, previous, size,
+    C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, K: tl.constexpr,
+    STRIDE: tl.constexpr, EDGE: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr,
+    SLOPES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of a block's inputs; where these have slopes (`SLOPES`), times them and in their place."""
     for begin in range(0, size * C * H * W, BLOCK):
@@ -255,7 +256,7 @@ def differentiate_inputs(  # noqa: ANN201
 @triton.jit
 def update(
     weights, gradient, first, second, rate, decay, root, NUM: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr
-):  # noqa: ANN001, ANN201, E501, N803
+):
     """Take a step. Source: torch.optim with its default settings."""
     for begin in range(0, NUM, BLOCK):
         i = begin + tl.arange(0, BLOCK)
@@ -285,7 +286,7 @@ def update(
 
 
 @triton.jit
-def measure_loss(logits, labels, size, loss, right, CLASSES: tl.constexpr, BLOCK: tl.constexpr):  # noqa: ANN001, ANN201, N803
+def measure_loss(logits, labels, size, loss, right, CLASSES: tl.constexpr, BLOCK: tl.constexpr):
     """Add the losses of at most `BLOCK` images, and their right answers, to what there is; a lane an image."""
     i = tl.arange(0, BLOCK)
     on = i < size
