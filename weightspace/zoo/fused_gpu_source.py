@@ -108,8 +108,8 @@ def write_forward(plan: Plan, architecture: Architecture, activation: Activation
             lines.append(f"average({source}, images, {plan.mean(number, 0)}, size, {sizes})")
         tables = ", ".join(plan.table(number, table) for table in range(3))
         lines.append(
-            f"run_block({plan.entry(number)}, images, weights + {plan.offsets[number]}, {tables}, size, key, threshold, "
-            f"factor, {describe(shape)}, {shape.bias}, {plan.is_first(number)}, "
+            f"run_block({plan.entry(number)}, images, weights + {plan.offsets[number]}, {tables}, size, key, "
+            f"threshold, factor, {describe(shape)}, {shape.bias}, {plan.is_first(number)}, "
             f"{(activation if block.activate else None)!r}, {drops and block.dropout}, {number << 16}, {BLOCK})"
         )
     return lines
