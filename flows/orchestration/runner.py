@@ -41,6 +41,7 @@ class StageRun:
     how: How
     """`ran`; `restored` from an earlier run with the same inputs; `skipped` since nothing changed."""
     seconds: float
+    """How long it took, without what it waited for others."""
     outs: list[Out]
 
 
@@ -130,6 +131,7 @@ class StageRunner:
             if force or is_changed(name):
                 # What may have to be waited for comes first, so that others run meanwhile.
                 with hold or contextlib.nullcontext(), self.slots:
+                    started = time.monotonic()
                     how = self.reproduce(name, force, environment, show)
             return StageRun(name, how, time.monotonic() - started, list_outs(name))
         except DvcException as error:
