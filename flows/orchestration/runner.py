@@ -85,7 +85,7 @@ class Heard:
             self.said.add("busy")
         elif line.startswith(FAILED):
             found = EXITED.search(line)
-            self.status = read_status(int(found[1])) if found else None
+            self.status = int(found[1]) if found else None
             # Without a status it was not the stage that failed, and what DVC says is the reason.
             self.tail += [] if found else [line.removeprefix(FAILED).lstrip()]
         elif source == "err" and line:
@@ -161,11 +161,6 @@ class StageRunner:
         self.kills[name] += failure.status == -signal.SIGKILL
         failure.may_go_on = failure.status == -signal.SIGKILL and self.kills[name] <= KILLS_FORGIVEN
         raise failure
-
-
-def read_status(status: int) -> int:
-    """Read the status with which a shell ended: some turn into the command, some say 128 + the signal that ended it."""
-    return 128 - status if status - 128 in {int(number) for number in signal.Signals} else status
 
 
 def classify(name: str, heard: Heard) -> How:

@@ -85,7 +85,7 @@ def test_second_pipeline_waits_for_the_first(piped):
 
 @pytest.mark.server
 def test_stage_that_something_kills_is_gone_on_with(piped, monkeypatch):
-    # What starts at a fixed time has no SHELL; DVC then takes one that stays, and says 128 + the signal's number.
+    # What starts at a fixed time has no SHELL; DVC then takes one that may stay beside the stage.
     monkeypatch.delenv("SHELL", raising=False)
     piped.write("wait/images@a")
     pipeline = piped.start("-m", "flows.pipeline", "images@a")
