@@ -9,6 +9,8 @@ import urllib.request
 import psutil
 import pytest
 
+from tests.flows.conftest import ask_server
+
 
 @pytest.fixture
 def piped(toy, server, monkeypatch):
@@ -19,8 +21,7 @@ def piped(toy, server, monkeypatch):
 def ask(server: str, path: str, method: str = "POST", **question):
     content = None if method == "GET" else json.dumps(question).encode()
     request = urllib.request.Request(f"{server}/{path}", content, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request) as response:
-        return json.loads(response.read() or "null")
+    return ask_server(request)
 
 
 @pytest.mark.server
