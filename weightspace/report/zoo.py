@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from weightspace.factors import FACTORS
 from weightspace.report.blocks import MISSING, Cell, Part, Plot, Section, Table, format_figure, format_percent
 from weightspace.report.labels import name_target
+from weightspace.report.members import draw_members_curves
 from weightspace.report.plot import BLUE, GREY, INK, SERIES, SMALL, draw_band, draw_plot, label_ends
 from weightspace.report.read import Entry, Study, numbers, pick, words
 
@@ -60,7 +61,7 @@ def show_zoos(study: Study) -> Section:
 def show_zoo(entry: Entry, named: bool) -> list[Part]:
     """Show one zoo."""
     factors = find_factors(entry.table("checkpoints"))
-    plots = [draw_accuracies(entry), draw_curves(entry)]
+    plots = [draw_accuracies(entry), draw_curves(entry), *draw_members_curves(entry)]
     first = Part(entry.name if named else "", [describe_sizes(entry)], plots)
     if not factors:
         return [first]
