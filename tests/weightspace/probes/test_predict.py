@@ -203,7 +203,7 @@ def test_features_that_are_not_finite_are_named():
 
 
 def test_schedule_label_noise_and_augmentation_can_be_predicted():
-    number = pd.factorize(TABLE["member"])[0]
+    number = TABLE.groupby(["split", "member"]).ngroup().to_numpy()  # sides have some of each
     columns = {
         "schedule": np.where(number % 2, "cosine", "constant"),
         "augmentation": np.where(number % 3, "flip", "none"),
@@ -218,7 +218,7 @@ def test_schedule_label_noise_and_augmentation_can_be_predicted():
 
 
 def test_factors_tell_schedule_and_noise_but_never_the_target_itself():
-    number = pd.factorize(TABLE["member"])[0]
+    number = TABLE.groupby(["split", "member"]).ngroup().to_numpy()  # sides have some of each
     noise = np.where(number % 2, 0.0, 0.2)
     data = change_table(DATA, label_noise=noise, schedule=np.where(number % 2, "cosine", "constant"))
     tables = run_probes(make_config(targets=["label_noise"], features=["factors"]), data, EMBEDDINGS)
