@@ -18,6 +18,7 @@ from weightspace.config import BadInput
 from weightspace.device import resolve_device
 from weightspace.networks import Architecture
 from weightspace.record import read_record
+from weightspace.schema import TWINS_OF
 from weightspace.twins.config import TwinsConfig
 from weightspace.twins.parents import read_parents
 from weightspace.twins.shards import TwinShard, plan_twins, train_twin_shard
@@ -39,7 +40,7 @@ def make_twins(name: str, config: TwinsConfig, root: Path, run_all: RunAll = run
     shards = plan_twins(config, parents, zoo_record.digest)
     work = data / ".work" / "zoo" / name
     work.mkdir(parents=True, exist_ok=True)
-    about = {**parents.about, "recipe": config.model_dump(mode="json")}
+    about = {**parents.about, "recipe": config.model_dump(mode="json"), TWINS_OF: config.zoo}
     device = settle_device(config.device)
     common = (config, parents.architecture, zoo, source, images_record.digest, about, device, work)
     paths = [locate_shard(shard.digest, work) for shard in shards]

@@ -49,6 +49,8 @@ PROPERTIES = {
 """What was measured. An unknown value is a gap, in these and in factors."""
 FACTORS = {name: TEXT if name in factors.WORD_FACTORS else NUMBER for name in factors.FACTORS}
 """What varies between members."""
+TWINS_OF = "twins_of"
+"""In the metadata of twins: of which zoo's members they are, under the same names."""
 PLACING = {"split": TEXT, ZOO: TEXT, LAYOUT: TEXT}
 """Side of the split, zoo that a member is of where there are several, layout of the row where there are several."""
 COLUMNS = REQUIRED | PROPERTIES | FACTORS | PLACING

@@ -49,7 +49,7 @@ def test_twins_are_a_zoo_of_every_epoch_that_starts_from_the_members(study):
     np.testing.assert_allclose(starts.table["test_loss"].iloc[order], ends.table["test_loss"], rtol=1e-5)
     assert set(zoo.table) | {"sparsity"} == set(twins.table)
     assert twins.about["architecture"] == zoo.about["architecture"]
-    assert twins.about["recipe"]["zoo"] == "z"
+    assert twins.about["recipe"]["zoo"] == twins.about["twins_of"] == "z"
 
 
 def test_accuracy_is_that_of_the_stored_weights(study):
