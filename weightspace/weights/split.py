@@ -27,7 +27,7 @@ def split_members(
         BadInput: a member is on two sides or on none, is not known, or no member is left to learn from; or one and its
             twin are on different sides.
     """
-    members = list(dict.fromkeys(table["member"]))
+    members: list[str] = table["member"].drop_duplicates().tolist()
     families = {member: (originals or {}).get(member, member) for member in members}
     match config:
         case RandomSplit():
