@@ -20,7 +20,7 @@ test: .venv/installed-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-lab: .venv/installed-dev
-	@$(BIN)/python -m pytest -m "lab and not slow"
+	@$(BIN)/python -m pytest -m "lab and not slow" -n 2 --dist worksteal
 
 test-slow: .venv/installed-dev
 	@$(BIN)/python -m pytest -m slow

@@ -32,20 +32,20 @@ stages:
   images:
     foreach: ${images}
     do:
-      cmd: python toy.py images ${key}
+      cmd: exec python toy.py images ${key}
       params: ["images.${key}"]
       outs: ["data/images/${key}"]
   zoo:
     foreach: ${zoo}
     do:
-      cmd: python toy.py zoo ${key}
+      cmd: exec python toy.py zoo ${key}
       deps: ["data/images/${item.images}"]
       params: ["zoo.${key}"]
       outs: ["data/zoo/${key}"]
   weights:
     foreach: ${weights}
     do:
-      cmd: python toy.py weights ${key}
+      cmd: exec python toy.py weights ${key}
       deps: ["data/zoo/${item.zoo}"]
       params: ["weights.${key}"]
       outs: ["data/weights/${key}"]

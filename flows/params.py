@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -21,6 +21,7 @@ from weightspace.probes.config import ProbesConfig
 from weightspace.report.config import ReportConfig
 from weightspace.samples.config import SamplesConfig
 from weightspace.transfer.config import TransferConfig
+from weightspace.twins.config import TwinsConfig
 from weightspace.weights.config import EVERY_ZOO, WeightsConfig
 from weightspace.zoo.config import ZooConfig
 
@@ -37,6 +38,8 @@ class Study(Config):
     zoo: dict[str, ZooConfig]
     imports: dict[str, ImportConfig]
     """Zoos that come from elsewhere; whatever names a zoo may name one of these."""
+    twins: dict[str, TwinsConfig] = Field(default_factory=dict)
+    """Sparse twins of a zoo, which are a zoo as well; a study without any need not say so, nor does `dvc.yaml` ask."""
     weights: dict[str, WeightsConfig]
     hyperrep: dict[str, HyperrepConfig]
     embeddings: dict[str, EmbeddingsConfig]
@@ -47,7 +50,7 @@ class Study(Config):
 
 
 STAGES = tuple(name for name in Study.model_fields if name != "root")
-FOLDERS = {"imports": "zoo"}
+FOLDERS = {"imports": "zoo", "twins": "zoo"}
 """Stages whose outputs lie in the folder of another."""
 UNREADABLE = (YAMLError, ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
 """What ruamel.yaml raises besides errors with a mark: for control characters, impossible dates, odd tags."""
@@ -225,6 +228,12 @@ def find_bad_names(study: Study) -> Iterator[str]:
         if name in study.zoo:
             yield f"imports.{name}: got a name that is in zoo too, wanted another; both are written to data/zoo/{name}"
         yield from find_files_elsewhere(name, entry)
+    for name, entry in study.twins.items():
+        for other in [section for section in ("zoo", "imports") if name in getattr(study, section)]:
+            taken = f"both are written to data/zoo/{name}"
+            yield f"twins.{name}: got a name that is in {other} too, wanted another; {taken}"
+        if entry.zoo in study.twins:
+            yield f"twins.{name}.zoo: got {entry.zoo!r}, which are twins themselves, wanted an entry of zoo or imports"
 
 
 def list_names(study: Study, section: str) -> dict[str, Config]:
@@ -274,5 +283,7 @@ def find_conflicts(study: Study, stage: str, name: str, entry: Config) -> Iterat
         upstream = list_names(study, section).get(other)
         for shared, _, wanted in list_references(upstream) if upstream else ():
             free = section == "hyperrep" or (stage in ("transfer", "samples") and shared == "images")
+            # Twins name the zoo that they are made of, and an import may name no images.
+            free = free or shared == section or wanted == NO_ENTRY.get(("imports", shared))
             if shared in named and named[shared] != wanted and not free:
                 yield f"{stage}.{name}.{shared}: got {named[shared]!r}, wanted {wanted!r}, which {section}.{other} uses"

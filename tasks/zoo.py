@@ -5,16 +5,16 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from weightspace.config import BadInput
+from weightspace.config import BadInput, Config
 from weightspace.device import resolve_device
 from weightspace.images.image_set import PreparedImages, prepare_images, read_image_set
 from weightspace.record import Record, name_full_disk, read_record, replace_folder, write_record
-from weightspace.store import write_part
+from weightspace.store import Checkpoints, write_part
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import choose_architecture
@@ -50,15 +50,29 @@ def make_zoo(name: str, config: ZooConfig, root: Path, run_all: RunAll = run_in_
     about = describe_zoo(config, architecture, images_record)
     device = settle_device(config.device)
     common = (config, architecture, source.absolute(), images_record.digest, about, device, work)
-    paths = [locate_shard(shard, work) for shard in shards]
-    missing = [(shard, *common) for shard, path in zip(shards, paths, strict=True) if not path.exists()]
-    if len(missing) < len(shards):
-        logger.info("%d of %d shards kept from an earlier run", len(shards) - len(missing), len(shards))
+    paths = [locate_shard(shard.digest, work) for shard in shards]
+    make_missing(make_shard, [(shard, *common) for shard in shards], paths, run_all)
+    assemble_zoo(name, config, root, paths, {"images": images_record}, device)
+
+
+def make_missing(
+    make: Callable[..., Any], calls: Sequence[tuple[Any, ...]], paths: Sequence[Path], run_all: RunAll
+) -> None:
+    """Make the shards whose files are not there, and wait until all are seen.
+
+    Args:
+        calls: the arguments of `make` for each shard.
+
+    Raises:
+        BadInput: a file that a worker wrote is not seen here.
+    """
+    missing = [arguments for arguments, path in zip(calls, paths, strict=True) if not path.exists()]
+    if len(missing) < len(calls):
+        logger.info("%d of %d shards kept from an earlier run", len(calls) - len(missing), len(calls))
     if missing:
-        run_all(make_shard, missing)
+        run_all(make, missing)
     for path in paths:
         wait_for_file(path, APPEAR_S)
-    assemble_zoo(name, config, root, paths, images_record, device)
 
 
 def settle_device(name: str) -> str:
@@ -66,9 +80,9 @@ def settle_device(name: str) -> str:
     return resolve_device(name).type if name == "auto" else name
 
 
-def locate_shard(shard: Shard, work: Path) -> Path:
+def locate_shard(digest: str, work: Path) -> Path:
     """Say where a finished shard is kept."""
-    return work / f"{shard.digest}.parquet"
+    return work / f"{digest}.parquet"
 
 
 def describe_zoo(config: ZooConfig, architecture: Network, images: Record) -> dict[str, Any]:
@@ -95,14 +109,23 @@ def make_shard(
     Raises:
         BadInput: the images are not those that the zoo is planned for, or the device is not there.
     """
-    path = locate_shard(shard, work)
+    path = locate_shard(shard.digest, work)
     if path.exists():
         return
     images = load_images(source, images_digest, device)
     checkpoints = train_shard(shard, config, architecture, images, resolve_device(device))
+    write_shard(path, replace(checkpoints, about=about))
+
+
+def write_shard(path: Path, checkpoints: Checkpoints) -> None:
+    """Write a finished shard; whoever looks for it sees the whole file or none.
+
+    Raises:
+        BadInput: the disk is full.
+    """
     # Whoever is believed dead may still be at work on the same shard: each writes to a folder of its own.
-    with name_full_disk(path), tempfile.TemporaryDirectory(prefix=f".{shard.digest[:8]}.", dir=work) as scratch:
-        write_part(Path(scratch) / path.name, replace(checkpoints, about=about))
+    with name_full_disk(path), tempfile.TemporaryDirectory(prefix=f".{path.stem[:8]}.", dir=path.parent) as scratch:
+        write_part(Path(scratch) / path.name, checkpoints)
         (Path(scratch) / path.name).replace(path)
 
 
@@ -132,10 +155,12 @@ def wait_for_file(path: Path, limit_s: float) -> None:
         time.sleep(0.5)
 
 
-def assemble_zoo(name: str, config: ZooConfig, root: Path, paths: list[Path], images: Record, device: str) -> None:
+def assemble_zoo(
+    name: str, config: Config, root: Path, paths: list[Path], inputs: Mapping[str, Record], device: str
+) -> None:
     """Put the finished shards in place as the parts of the zoo."""
     target = root / "data" / "zoo" / name
     with replace_folder(target) as folder:
         for number, path in enumerate(paths):
             shutil.copyfile(path, folder / f"part-{number:05d}.parquet")
-        write_record(folder, "zoo", name, config, {"images": images}, device.partition(":")[0])
+        write_record(folder, "zoo", name, config, inputs, device.partition(":")[0])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.types as pat
 
+from weightspace import factors
 from weightspace.config import BadInput
 
 WEIGHTS = "weights"
@@ -46,18 +47,10 @@ PROPERTIES = {
     "generalization_gap": NUMBER,
 }
 """What was measured. An unknown value is a gap, in these and in factors."""
-FACTORS = {
-    "seed": NUMBER,
-    "activation": TEXT,
-    "init": TEXT,
-    "optimizer": TEXT,
-    "lr": NUMBER,
-    "weight_decay": NUMBER,
-    "dropout": NUMBER,
-    "batch_size": NUMBER,
-    "train_fraction": NUMBER,
-}
+FACTORS = {name: TEXT if name in factors.WORD_FACTORS else NUMBER for name in factors.FACTORS}
 """What varies between members."""
+TWINS_OF = "twins_of"
+"""In the metadata of twins: of which zoo's members they are, under the same names."""
 PLACING = {"split": TEXT, ZOO: TEXT, LAYOUT: TEXT}
 """Side of the split, zoo that a member is of where there are several, layout of the row where there are several."""
 COLUMNS = REQUIRED | PROPERTIES | FACTORS | PLACING

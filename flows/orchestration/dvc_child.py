@@ -68,9 +68,8 @@ def note_stages(lockfile: Lockfile, stages: list[Any], **options: Any) -> None:
             file.write("".join([*HEADER, *(name + rest for name, rest in noted.items())]))
         Path(partial).chmod(path.stat().st_mode)
         Path(partial).replace(path)
-    except BaseException:
+    finally:
         Path(partial).unlink(missing_ok=True)
-        raise
     lockfile.repo.scm_context.track_file(lockfile.relpath)
 
 

@@ -41,6 +41,7 @@ class StageRun:
     how: How
     """`ran`; `restored` from an earlier run with the same inputs; `skipped` since nothing changed."""
     seconds: float
+    """How long it took, without what it waited for others."""
     outs: list[Out]
 
 
@@ -84,7 +85,7 @@ class Heard:
             self.said.add("busy")
         elif line.startswith(FAILED):
             found = EXITED.search(line)
-            self.status = read_status(int(found[1])) if found else None
+            self.status = int(found[1]) if found else None
             # Without a status it was not the stage that failed, and what DVC says is the reason.
             self.tail += [] if found else [line.removeprefix(FAILED).lstrip()]
         elif source == "err" and line:
@@ -130,6 +131,7 @@ class StageRunner:
             if force or is_changed(name):
                 # What may have to be waited for comes first, so that others run meanwhile.
                 with hold or contextlib.nullcontext(), self.slots:
+                    started = time.monotonic()
                     how = self.reproduce(name, force, environment, show)
             return StageRun(name, how, time.monotonic() - started, list_outs(name))
         except DvcException as error:
@@ -159,11 +161,6 @@ class StageRunner:
         self.kills[name] += failure.status == -signal.SIGKILL
         failure.may_go_on = failure.status == -signal.SIGKILL and self.kills[name] <= KILLS_FORGIVEN
         raise failure
-
-
-def read_status(status: int) -> int:
-    """Read the status with which a shell ended: some turn into the command, some say 128 + the signal that ended it."""
-    return 128 - status if status - 128 in {int(number) for number in signal.Signals} else status
 
 
 def classify(name: str, heard: Heard) -> How:

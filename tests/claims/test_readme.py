@@ -49,16 +49,57 @@ ARMS = {
 BASELINES = {"baseline: before training": "untrained_", "baseline: PCA of the same size": "pca_"}
 
 
+CHANGES = {
+    "no alignment": "no_alignment",
+    "no view permuted": "permute_none",
+    "both views permuted": "permute_both",
+    "loss normalised by batch": "loss_batch",
+    "loss normalised by layer": "loss_layer",
+    "contrast weight 0": "contrast_0",
+    "contrast weight 0.5": "contrast_50",
+    "windows of 16 tokens": "window_16",
+    "windows of 32 tokens": "window_32",
+    "noise of 0.1 on inputs": "noise_10",
+    "loss on behaviour, weight 0.5": "behaviour",
+}
+
+
+def read_study(name):
+    """Read a study's committed figures and the rows of its table in the README."""
+    metrics = json.loads((ROOT / f"studies/{name}/data/report/{name}/metrics.json").read_text(encoding="utf-8"))
+    table = README.split(f"<!-- {name} -->")[1].split(f"<!-- end {name} -->")[0].strip().splitlines()
+    cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:])
+    return metrics["sweeps"], {first: others for first, *others in cells}
+
+
+def show(figures, name, scale, digits):
+    """Write a figure with its interval."""
+    value, low, high = (f"{scale * figures[f'{name}{end}']:.{digits}f}" for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def test_table_of_changes_is_the_studys():
+    sweeps, rows = read_study("ablation")
+    cells = sweeps["factors"]
+    assert set(cells) == {"base", *CHANGES.values()}
+    wanted = {
+        row: [*show_errors(cells[cell]), show(cells[cell], "difference_kept_share", 100, 1)]
+        for row, cell in CHANGES.items()
+    }
+    wanted |= {row: [*show_errors(cells["base"], prefix), ""] for row, prefix in {"base": "", **BASELINES}.items()}
+    assert rows == wanted
+
+
+def show_errors(figures, prefix=""):
+    return show(figures, f"{prefix}error_unseen", 1, 3), show(figures, f"{prefix}kept_share_unseen", 100, 0)
+
+
 def test_curve_over_training_members_is_the_studys():
-    metrics = json.loads((ROOT / "studies/scaling/data/report/scaling/metrics.json").read_text(encoding="utf-8"))
-    arms = metrics["sweeps"]["members"]
-    table = README.split("<!-- scaling -->")[1].split("<!-- end scaling -->")[0].strip().splitlines()
-    rows = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:])}
+    sweeps, rows = read_study("scaling")
+    arms = sweeps["members"]
     assert set(rows) == set(ARMS) | set(BASELINES)
     for row, arm in ARMS.items():
-        names = [f"kept_share_unseen{end}" for end in ("", "_low", "_high")]
-        ends = [[100 * figures[name] for name in names] for figures in arms[arm].values()]
-        assert rows[row] == [f"{value:.0f} [{low:.0f}, {high:.0f}]" for value, low, high in ends]
+        assert rows[row] == [show(figures, "kept_share_unseen", 100, 0) for figures in arms[arm].values()]
     for row, prefix in BASELINES.items():
         shown = [f"{100 * figures[f'{prefix}kept_share_unseen']:.0f}" for figures in arms["aligned"].values()]
         assert rows[row] == shown

@@ -1,13 +1,17 @@
 """A toy project: real stages, locks and caches of DVC around commands that take no time."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -20,6 +24,7 @@ from flows.orchestration.settings import apply_settings
 
 LIMIT_S = 600
 """Only to end a test that hangs; a busy machine is slow."""
+BUSY = 503
 CHECKOUT = Path(__file__).parents[2]
 PARTS = ("flows", "tasks", "weightspace", "dvc.yaml", ".dvcignore", "pyproject.toml")
 
@@ -61,13 +66,13 @@ stages:
   images:
     foreach: ${images}
     do:
-      cmd: python toy.py images ${key}
+      cmd: exec python toy.py images ${key}
       params: ["images.${key}"]
       outs: ["data/images/${key}"]
   zoo:
     foreach: ${zoo}
     do:
-      cmd: python toy.py zoo ${key}
+      cmd: exec python toy.py zoo ${key}
       deps: ["data/images/${item.images}"]
       params: ["zoo.${key}"]
       outs: ["data/zoo/${key}"]
@@ -192,6 +197,19 @@ def copy_code(project: Toy) -> None:
             shutil.copyfile(source, target)
     project.write(".dvc/config", (CHECKOUT / ".dvc" / "config").read_text())
     project.write(".dvc/config.local", "[core]\n    no_scm = true\n")
+
+
+def ask_server(request: urllib.request.Request) -> Any:
+    """Read what a Prefect server answers; asks again while its database is locked, as Prefect's own clients do."""
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.loads(response.read() or "null")
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,6 @@ def test_stage_depends_on_no_code_that_it_does_not_import(stages, imports, stage
 def test_entry_is_read_from_its_own_section_and_written_to_its_own_folder(stages, stage):
     entry, folder = stages[stage]["do"], FOLDERS.get(stage, stage)
     assert stages[stage]["foreach"] == f"${{{stage}}}"
-    assert entry["cmd"] == f"python -m flows.{folder} ${{key}}"
+    assert entry["cmd"] == f"exec python -m flows.{folder} ${{key}}"
     assert entry["params"] == [f"{stage}.${{key}}"]
     assert all(out.startswith(f"data/{folder}/${{key}}") for out in entry["outs"])

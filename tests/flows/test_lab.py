@@ -16,10 +16,10 @@ import pytest
 
 from benchmarks.pipeline import clean_environment, copy_checkout
 from flows.orchestration.server import HOST, find_free_port
+from tests.flows.conftest import ask_server
 
 LIMIT_S = 1500
 """Only to end a test that hangs; a busy machine is slow."""
-BUSY = 503
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer", "report")
 
 
@@ -75,16 +75,7 @@ class Lab:
             None if question is None else json.dumps(question).encode(),
             {"Content-Type": "application/json"},
         )
-        deadline = time.monotonic() + LIMIT_S
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                # Its database is locked for a moment; Prefect's own clients ask again, too.
-                if error.code != BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.5)
+        return ask_server(request)
 
     def wait_for(self, path: str):
         """Ask until there is an answer."""

@@ -9,6 +9,8 @@ import urllib.request
 import psutil
 import pytest
 
+from tests.flows.conftest import ask_server
+
 
 @pytest.fixture
 def piped(toy, server, monkeypatch):
@@ -19,8 +21,7 @@ def piped(toy, server, monkeypatch):
 def ask(server: str, path: str, method: str = "POST", **question):
     content = None if method == "GET" else json.dumps(question).encode()
     request = urllib.request.Request(f"{server}/{path}", content, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request) as response:
-        return json.loads(response.read() or "null")
+    return ask_server(request)
 
 
 @pytest.mark.server
@@ -85,7 +86,7 @@ def test_second_pipeline_waits_for_the_first(piped):
 
 @pytest.mark.server
 def test_stage_that_something_kills_is_gone_on_with(piped, monkeypatch):
-    # What starts at a fixed time has no SHELL; DVC then takes one that stays, and says 128 + the signal's number.
+    # What starts at a fixed time has no SHELL; DVC then takes one that may stay beside the stage.
     monkeypatch.delenv("SHELL", raising=False)
     piped.write("wait/images@a")
     pipeline = piped.start("-m", "flows.pipeline", "images@a")

@@ -152,7 +152,9 @@ def test_stage_that_dvc_runs_by_hand_is_busy(toy, runner):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="Linux only")
-def test_stage_ends_when_dvc_is_killed(toy):
+def test_stage_ends_when_dvc_is_killed(toy, monkeypatch):
+    # What starts at a fixed time has no SHELL; DVC then takes one that may stay beside the stage.
+    monkeypatch.delenv("SHELL", raising=False)
     toy.write("wait/images@a")
     by_hand = toy.start("-m", "dvc", "repro", "images@a")
     stage = psutil.Process(int(toy.wait_for("waiting")))

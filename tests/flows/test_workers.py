@@ -14,7 +14,7 @@ import pytest
 
 from flows.orchestration.runners import FILE_VARIABLE, Threads
 from flows.orchestration.workers import make_terms, run_on_workers
-from tests.flows.conftest import Toy, copy_code
+from tests.flows.conftest import Toy, ask_server, copy_code
 from weightspace.config import BadInput
 
 RAY = pytest.param("ray", marks=pytest.mark.slow)
@@ -198,8 +198,7 @@ def list_shards(server):
     request = urllib.request.Request(
         f"{server}/task_runs/filter", json.dumps(question).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request) as response:
-        return json.load(response)
+    return ask_server(request)
 
 
 @pytest.mark.lab

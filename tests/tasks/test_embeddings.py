@@ -2,28 +2,17 @@ import pandas as pd
 import pytest
 
 from tasks.embeddings import make_embeddings
+from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import NoConfig, build_untrained, make_data
 from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
-from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import KEPT_NAME, read_embeddings, read_reconstruction
 from weightspace.hyperrep.hyperrep import MODEL_NAME
 from weightspace.images.image_set import write_image_set
 from weightspace.record import RECORD_NAME, read_record, write_record
 from weightspace.weights.weight_data import write_weight_data
 
-CONFIG = EmbeddingsConfig(
-    weights="w",
-    hyperrep="h",
-    images=".",
-    summary="latents",
-    halo=2,
-    networks_at_once=16,
-    reconstruction_baseline=True,
-    untrained_baseline=False,
-    kept_networks=0,
-    device="cpu",
-)
+CONFIG = configure_embeddings()
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from tasks.hyperrep import HISTORY_NAME, make_hyperrep
 from tasks.probes import make_probes
 from tasks.samples import make_samples
 from tasks.weights import make_weights
+from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import CPU, NoConfig, make_config
 from tests.weightspace.samples.small_study import make_samples_config
 from tests.weightspace.weights.made_up_zoo import ARCHITECTURE, EPOCHS, MEMBERS, MLP, configure, write_zoo
 from weightspace.api import Hyperrep as Api
 from weightspace.config import BadInput
-from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embeddings import read_embeddings, read_reconstruction
 from weightspace.embeddings.health import HEALTH_NAME
 from weightspace.hyperrep.hyperrep import LAST_NAME, load_hyperreps
@@ -32,18 +32,7 @@ CONFIG = make_config(
     views={"erase": 0.0},
     training={"steps": 4, "validate_every": 2, "sampling": {"kind": "uniform"}},
 )
-EMBEDDINGS = EmbeddingsConfig(
-    weights="w",
-    hyperrep="h",
-    images=".",
-    summary="pooled",
-    halo=2,
-    networks_at_once=64,
-    reconstruction_baseline=True,
-    untrained_baseline=True,
-    kept_networks=0,
-    device="cpu",
-)
+EMBEDDINGS = configure_embeddings(summary="pooled", networks_at_once=64, untrained_baseline=True)
 
 
 def make_probes_config(**changes):

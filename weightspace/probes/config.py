@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from weightspace.config import Config
+from weightspace.factors import NumberFactor, WordFactor
 
-NumberTarget = Literal[
+Property = Literal[
     "test_accuracy",
     "test_loss",
     "val_accuracy",
@@ -15,15 +16,11 @@ NumberTarget = Literal[
     "train_loss",
     "generalization_gap",
     "epoch",
-    "lr",
-    "weight_decay",
-    "dropout",
-    "batch_size",
-    "train_fraction",
 ]
+NumberTarget = Literal[Property, NumberFactor]
 Scaling = Literal["none", "standard", "ranks"]
 Penalty = Annotated[float, Field(gt=0)]
-ClassTarget = Literal["activation", "init", "optimizer"]
+ClassTarget = WordFactor
 FeatureName = Literal[
     "embedding",
     "embedding_tokens",

@@ -11,13 +11,12 @@ from jaxtyping import Float, Float32, Int64
 from weightspace.config import BadInput
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.lookup import find_checkpoints
+from weightspace.factors import NUMBER_FACTORS, WORD_FACTORS
 from weightspace.probes.config import FeatureName, ProbesConfig
 from weightspace.probes.statistics import StatisticsKind, summarize_layers
 from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
-WORD_FACTORS = ("activation", "init", "optimizer")
-NUMBER_FACTORS = ("lr", "weight_decay", "dropout", "batch_size", "train_fraction")
 LOG_FACTORS = ("lr", "weight_decay")
 ANY_LAYOUT: tuple[FeatureName, ...] = ("embedding", "untrained_encoder", "factors", "epoch_only", "factors_epoch")
 """As many numbers for a network of any layout, as long as the summary of its embedding is."""

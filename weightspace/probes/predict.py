@@ -72,6 +72,11 @@ def read_targets(config: ProbesConfig, data: ProbeData) -> dict[str, np.ndarray]
     for target in config.targets:
         if target not in data.table:
             raise BadInput(f"targets: got {target!r}, but weights {config.weights} has no such column")
+        if gaps := int(data.table[target].isna().to_numpy().sum()):
+            raise BadInput(
+                f"targets: got {target!r}, which weights {config.weights} does not know of {gaps} of {len(data.table)} "
+                "checkpoints, wanted one that it knows of all"
+            )
         is_class = target in CLASS_TARGETS
         values = data.table[target].to_numpy(str) if is_class else read_number(data.table, target)
         if len(np.unique(values[train])) < 2:

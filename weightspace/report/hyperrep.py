@@ -335,10 +335,9 @@ def show_map(embeddings: Entry) -> Part:
         "would stand on a normal distribution, so that networks with huge weights do not squeeze the others together."
     )
     accuracy, epoch = 100 * numbers(table, "test_accuracy"), numbers(table, "epoch")
-    plots = [
-        draw_map(embeddings, places, shares, accuracy, "test accuracy, %"),
-        draw_map(embeddings, places, shares, epoch, "epoch"),
-    ]
+    plots = [draw_map(embeddings, places, shares, accuracy, "test accuracy, %")]
+    if len(np.unique(epoch)) > 1:
+        plots.append(draw_map(embeddings, places, shares, epoch, "epoch"))
     return Part("Map of the embedding", [text], plots)
 
 

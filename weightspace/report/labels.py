@@ -66,6 +66,9 @@ TARGETS = {
     "activation": "activation",
     "init": "initialisation",
     "optimizer": "optimizer",
+    "schedule": "schedule",
+    "label_noise": "label noise",
+    "augmentation": "augmentation",
     "seed": "seed",
 }
 LEARNED = ("embedding",)

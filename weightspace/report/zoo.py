@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from weightspace.factors import FACTORS
 from weightspace.report.blocks import MISSING, Cell, Part, Plot, Section, Table, format_figure, format_percent
 from weightspace.report.labels import name_target
+from weightspace.report.members import draw_members_curves
 from weightspace.report.plot import BLUE, GREY, INK, SERIES, SMALL, draw_band, draw_plot, label_ends
 from weightspace.report.read import Entry, Study, numbers, pick, words
 
-FACTORS = ("activation", "init", "optimizer", "lr", "weight_decay", "dropout", "batch_size", "train_fraction")
 MAX_LEVELS = 6
 """A numeric factor with more values than this is shown in thirds."""
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
@@ -60,7 +61,7 @@ def show_zoos(study: Study) -> Section:
 def show_zoo(entry: Entry, named: bool) -> list[Part]:
     """Show one zoo."""
     factors = find_factors(entry.table("checkpoints"))
-    plots = [draw_accuracies(entry), draw_curves(entry)]
+    plots = [draw_accuracies(entry), draw_curves(entry), *draw_members_curves(entry)]
     first = Part(entry.name if named else "", [describe_sizes(entry)], plots)
     if not factors:
         return [first]
@@ -94,7 +95,7 @@ def list_diverged(table: pd.DataFrame) -> list[str]:
 
 def find_factors(table: pd.DataFrame) -> list[str]:
     """List the factors that differ between members."""
-    return [name for name in FACTORS if name in table and len(table[name].unique()) > 1]
+    return [name for name in FACTORS if name != "seed" and name in table and len(table[name].dropna().unique()) > 1]
 
 
 def share_near_chance(entry: Entry) -> float | None:

@@ -27,7 +27,7 @@ from weightspace.weights.shards import match_part
 from weightspace.weights.split import split_members
 from weightspace.weights.statistics import Moments, join_moments, measure_moments, pool_moments
 from weightspace.weights.weight_data import Alignment, write_alignment, write_preprocessing
-from weightspace.weights.zoos import Networks, gather_zoos
+from weightspace.weights.zoos import Networks, find_originals, gather_zoos
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ def prepare_weight_data(zoos: Mapping[str, Path], target: Path, config: WeightsC
     table, networks = gather_zoos(zoos, config.zoo == EVERY_ZOO)
     check_members(table, networks)
     kept = choose_rows(table, config) & limit_weights(networks, len(table), config.max_abs_weight)
-    sides = split_members(table.loc[kept], dict.fromkeys(table["member"]), config.split)
+    originals = find_originals(table, networks)
+    sides = split_members(table.loc[kept], dict.fromkeys(table["member"]), config.split, originals)
     table["split"] = [sides.get(member) for member in table["member"]]
     kept &= table["split"].notna().to_numpy()
     chosen = [group for group in networks if kept[group.rows].any()]

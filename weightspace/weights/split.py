@@ -10,32 +10,55 @@ from weightspace.schema import SIDES
 from weightspace.weights.config import ColumnSplit, CountSplit, MemberSplit, RandomSplit, SplitConfig
 
 
-def split_members(table: pd.DataFrame, known: Collection[str], config: SplitConfig) -> dict[str, str]:
-    """Say on which side each member is.
+def split_members(
+    table: pd.DataFrame, known: Collection[str], config: SplitConfig, originals: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Say on which side each member is; twins are on that of the member that they were made of.
 
     Args:
         table: the checkpoints that are kept.
         known: names of all members, also of those that are not kept.
+        originals: of which member each twin was made, which need not be in the table itself.
 
     Returns:
         `train`, `val` or `test` by member, in the order of the table; a member that is not used is missing.
 
     Raises:
-        BadInput: a member is on two sides or on none, is not known, or no member is left to learn from.
+        BadInput: a member is on two sides or on none, is not known, or no member is left to learn from; or one and its
+            twin are on different sides.
     """
-    members = list(dict.fromkeys(table["member"]))
+    members: list[str] = table["member"].drop_duplicates().tolist()
+    families = {member: (originals or {}).get(member, member) for member in members}
     match config:
         case RandomSplit():
-            return deal_members(members, config)
+            dealt = deal_members(list(dict.fromkeys(families.values())), config)
+            return {member: dealt[family] for member, family in families.items()}
         case CountSplit():
-            return count_members(members, config)
+            sides = count_members(members, config)
         case ColumnSplit():
             sides = read_sides(table, config.column)
         case MemberSplit():
             sides = name_sides(members, known, config)
     if "train" not in sides.values():
         raise BadInput(f"split: none of {len(members)} members is in train, wanted some to learn from")
+    check_families(sides, families)
     return sides
+
+
+def check_families(sides: Mapping[str, str], families: Mapping[str, str]) -> None:
+    """Make sure that nothing is learned from a twin of what is held out.
+
+    Raises:
+        BadInput: a member and its twin, or two of its twins, are on different sides.
+    """
+    first: dict[str, str] = {}
+    for member, side in sides.items():
+        other = first.setdefault(families[member], member)
+        if sides[other] != side:
+            raise BadInput(
+                f"split: {other!r} is in {sides[other]} and {member!r}, which has the same origin, in {side}, wanted "
+                "both on one side; a random split does so, or choose one zoo"
+            )
 
 
 def read_sides(table: pd.DataFrame, column: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
-from weightspace.schema import LAYOUT, ZOO
+from weightspace.schema import LAYOUT, TWINS_OF, ZOO
 from weightspace.store import find_weights, list_layouts, read_columns
 
 GAPPED = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
@@ -114,6 +114,16 @@ def gather_zoos(zoos: Mapping[str, Path], several: bool) -> tuple[pd.DataFrame, 
         networks.append(Networks(name, layout, parts, about, first, num_rows))
         first += num_rows
     return to_pandas(join_tables(tables, list(zoos))), networks
+
+
+def find_originals(table: pd.DataFrame, networks: Sequence[Networks]) -> dict[str, str]:
+    """Say of which member each twin in a table of several zoos was made; others than twins are missing."""
+    about = {zoo: said for group in networks for zoo, said in group.about.get("zoos", {}).items()}
+    origins = {zoo: said[TWINS_OF] for zoo, said in about.items() if TWINS_OF in said}
+    if not origins:
+        return {}
+    twins = table.loc[table[ZOO].isin(list(origins)), [ZOO, "member"]].drop_duplicates()
+    return {member: f"{origins[zoo]}/{member.removeprefix(f'{zoo}/')}" for zoo, member in twins.itertuples(index=False)}
 
 
 def name_apart(groups: Mapping[Layout, Sequence[Source]]) -> list[str]:

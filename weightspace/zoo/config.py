@@ -5,21 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from weightspace.config import Config
+from weightspace.factors import FactorName
 
-FactorName = Literal[
-    "seed",
-    "activation",
-    "init",
-    "optimizer",
-    "lr",
-    "weight_decay",
-    "dropout",
-    "batch_size",
-    "train_fraction",
-    "schedule",
-    "label_noise",
-    "augmentation",
-]
 Value = float | str
 
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from weightspace.zoo.fused_source import NUM_REGISTERS, POOL, Convolution, Source, split_evenly
 
-FEATURES_AT_ONCE, GRADIENTS_AT_ONCE, INPUTS_AT_ONCE = (5, 25, 20) if NUM_REGISTERS == 32 else (2, 10, 12)
+FEATURES_AT_ONCE, GRADIENTS_AT_ONCE, INPUTS_AT_ONCE = (5, 25, 20) if NUM_REGISTERS == 32 else (2, 6, 8)
 """Features have four sums each, gradients and inputs one; what is left of the registers holds what is multiplied."""
 
 
@@ -96,11 +96,15 @@ def write_gradient_tile(source: Source, shape: Convolution, tall: int) -> None:
             source.add("lower, right = load_mask(winners, 2 * i), load_mask(winners, 2 * i + 1)")
             source.add("d0, d1 = select(right, zeros(), d), select(right, d, zeros())")
             for r in range(tall):
-                for c in sorted({*across, *(c + stride for c in across)}):
-                    i = r * shape.width + c
-                    upper, below = f"load_at(entry, x, {i})", f"load_at(entry, x, {i + stride * shape.width})"
-                    source.add(f"x{c} = select(lower, {below}, {upper})")
-                source.add(*(f"s{r}_{c} = fma(d1, x{c + stride}, fma(d0, x{c}, s{r}_{c}))" for c in across))
+                # Inputs are selected just before they are used, so that few are held at once.
+                selected: set[int] = set()
+                for c in across:
+                    for k in sorted({c, c + stride} - selected):
+                        i = r * shape.width + k
+                        upper, below = f"load_at(entry, x, {i})", f"load_at(entry, x, {i + stride * shape.width})"
+                        source.add(f"x{k} = select(lower, {below}, {upper})")
+                        selected.add(k)
+                    source.add(f"s{r}_{c} = fma(d1, x{c + stride}, fma(d0, x{c}, s{r}_{c}))")
     source.add(f"at = w + top * {shape.kernel}")
     for r, c in cells:
         i = r * shape.kernel + c
@@ -108,26 +112,26 @@ def write_gradient_tile(source: Source, shape: Convolution, tall: int) -> None:
 
 
 def write_convolution_inputs(source: Source, shape: Convolution) -> None:
-    """Compute the gradient of the inputs, some columns of the patch that one output saw at a time."""
-    area, wide = shape.height * shape.width, max(1, INPUTS_AT_ONCE // shape.patch)
+    """Compute the gradient of the inputs, some rows of the patch that one output saw at a time."""
+    area, tall = shape.height * shape.width, max(1, INPUTS_AT_ONCE // shape.patch)
     with source.loop("channel", shape.channels):
         source.add(f"plane = channel * {area}")
         with source.loop("i", area):
             source.add("store(previous, plane + i, zeros())")
         with source.loop("row", shape.rows), source.loop("column", shape.columns):
             source.add(f"x = plane + row * {shape.pitch * shape.width} + column * {shape.pitch}")
-            for left in range(0, shape.patch, wide):
-                write_patch(source, shape, range(left, min(left + wide, shape.patch)))
+            for top in range(0, shape.patch, tall):
+                write_patch(source, shape, range(top, min(top + tall, shape.patch)))
 
 
-def write_patch(source: Source, shape: Convolution, columns: range) -> None:
-    """Add to some columns of the patch of inputs that one output saw, summed over features.
+def write_patch(source: Source, shape: Convolution, rows: range) -> None:
+    """Add to some rows of the patch of inputs that one output saw, summed over features.
 
     Under pooling the output's gradient goes to the winner: its row is chosen by selecting between rows of the kernel,
     its column by splitting the gradient in two.
     """
-    rows = range(shape.patch)
-    source.add(*(f"s{r}_{c} = zeros()" for r, c in product(rows, columns)))
+    cells = list(product(rows, range(shape.patch)))
+    source.add(*(f"s{r}_{c} = zeros()" for r, c in cells))
     with source.loop("feature", shape.features):
         source.add(
             f"i = (feature * {shape.rows} + row) * {shape.columns} + column",
@@ -138,23 +142,23 @@ def write_patch(source: Source, shape: Convolution, columns: range) -> None:
             source.add("lower, right = load_mask(winners, 2 * i), load_mask(winners, 2 * i + 1)")
             source.add("d0, d1 = select(right, zeros(), d), select(right, d, zeros())")
         for r in rows:
-            write_patch_row(source, shape, r, columns)
-    for r, c in product(rows, columns):
+            write_patch_row(source, shape, r)
+    for r, c in cells:
         i = r * shape.width + c
         source.add(f"store(previous, x + {i}, load_at(previous, x, {i}) + s{r}_{c})")
 
 
-def write_patch_row(source: Source, shape: Convolution, r: int, columns: range) -> None:
+def write_patch_row(source: Source, shape: Convolution, r: int) -> None:
     """Add one feature's share to one row of a patch."""
     kernel, stride = shape.kernel, shape.stride
-    needed = range(max(columns.start - (shape.edge - 1) * stride, 0), min(columns.stop, kernel))
     if not shape.pool:
-        source.add(*(f"s{r}_{c} = fma(d, load_at(weights, w, {r * kernel + c}), s{r}_{c})" for c in needed))
+        source.add(*(f"s{r}_{k} = fma(d, load_at(weights, w, {r * kernel + k}), s{r}_{k})" for k in range(kernel)))
         return
-    for k in needed:
+    for k in range(kernel):
         here = f"load_at(weights, w, {r * kernel + k})" if r < kernel else "zeros()"
         above = f"load_at(weights, w, {(r - stride) * kernel + k})" if r >= stride else "zeros()"
-        source.add(f"v{k} = select(lower, {above}, {here})")
-    for c in columns:
-        seen = [(n, c - n * stride) for n in (0, 1) if c - n * stride in needed]
-        source.add(*(f"s{r}_{c} = fma(d{n}, v{k}, s{r}_{c})" for n, k in seen))
+        source.add(
+            f"v = select(lower, {above}, {here})",
+            f"s{r}_{k} = fma(d0, v, s{r}_{k})",
+            f"s{r}_{k + stride} = fma(d1, v, s{r}_{k + stride})",
+        )

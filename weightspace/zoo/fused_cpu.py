@@ -26,7 +26,7 @@ from weightspace.zoo.fused_tables import (
     tabulate_schedule,
     tabulate_shares,
 )
-from weightspace.zoo.fused_vectors import LANES
+from weightspace.zoo.fused_vectors import LANES, MASK_BYTES, VECTOR_BYTES
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_labels, draw_order, draw_subset
 
@@ -165,7 +165,8 @@ class Work:
         self.buffers = [make_vectors(run.tables["train"].pixels.shape[1])]
         for number, row in enumerate(self.program):
             units = shapes[number].num_units
-            slope, delta, winners, out = (make_vectors(n) for n in (units, units, -(-units // LANES), units))
+            masks = -(-2 * units * MASK_BYTES // VECTOR_BYTES)
+            slope, delta, winners, out = (make_vectors(n) for n in (units, units, masks, units))
             row[[driver.FORWARD, driver.WEIGHT_GRADIENT, driver.INPUT_GRADIENT, driver.ACTIVATE]] = run.kernels.blocks[
                 number
             ]

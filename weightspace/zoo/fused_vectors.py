@@ -20,6 +20,7 @@ HAS_AVX512 = bool(binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if HAS_AVX512 else 8
 """Decides about speed only, not about results: a lane's bits do not depend on how many there are."""
 VECTOR_BYTES = 4 * LANES
+MASK_BYTES = LANES // 8 if HAS_AVX512 else VECTOR_BYTES
 WORD_BYTES = 8
 Vector = Any
 """What a kernel sees as `floats` or `words`; Python's type checkers cannot."""
@@ -147,22 +148,26 @@ def call_llvm(name: str, result: Any) -> Callable[..., Any]:
     return build
 
 
-def load_bits(builder: Any, address: Any, index: Any) -> Any:
-    """Load a mask from the bits that hold it, one a lane."""
-    return builder.bitcast(builder.load(point_to(builder, address, index, BITS), align=1), MASKS)
+def load_lanes(builder: Any, address: Any, index: Any) -> Any:
+    """Load a mask from what `store_lanes` wrote."""
+    if HAS_AVX512:
+        return builder.bitcast(builder.load(point_to(builder, address, index, BITS), align=1), MASKS)
+    return builder.icmp_signed("<", load_vector(WORDS)(builder, address, index), ir.Constant(WORDS, None))
 
 
-def store_bits(builder: Any, address: Any, index: Any, mask: Any) -> Any:
-    """Store a mask as bits, one a lane."""
-    return builder.store(builder.bitcast(mask, BITS), point_to(builder, address, index, BITS), align=1)
+def store_lanes(builder: Any, address: Any, index: Any, mask: Any) -> Any:
+    """Store a mask as the processor holds it: a bit a lane with AVX-512, else a word, which needs no unpacking."""
+    if HAS_AVX512:
+        return builder.store(builder.bitcast(mask, BITS), point_to(builder, address, index, BITS), align=1)
+    return store_vector(WORDS)(builder, address, index, builder.sext(mask, WORDS))
 
 
 load = define_call(floats, (types.intp, types.intp), load_vector(FLOATS))
 store = define_call(types.void, (types.intp, types.intp, floats), store_vector(FLOATS))
 load_integer = define_call(types.intp, (types.intp, types.intp), lambda b, at, i: b.load(point_to(b, at, i, INT64)))
 load_words = define_call(words, (types.intp, types.intp), load_vector(WORDS))
-load_mask = define_call(masks, (types.intp, types.intp), load_bits)
-store_mask = define_call(types.void, (types.intp, types.intp, masks), store_bits)
+load_mask = define_call(masks, (types.intp, types.intp), load_lanes)
+store_mask = define_call(types.void, (types.intp, types.intp, masks), store_lanes)
 load_at = define_call(
     floats,
     (types.intp, types.intp, types.intp),

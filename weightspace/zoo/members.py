@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 from torch import nn
 
 from weightspace.config import BadInput
+from weightspace.factors import FACTORS, FactorName
 from weightspace.layout import Place
 from weightspace.networks import ACTIVATIONS, Architecture, build_architecture, build_layout, build_mlp
 from weightspace.zoo.config import (
@@ -18,7 +19,6 @@ from weightspace.zoo.config import (
     Draw,
     DrawnSeeds,
     Factor,
-    FactorName,
     Fixed,
     Grid,
     LogUniform,
@@ -34,7 +34,6 @@ from weightspace.zoo.named_module import NamedModule, describe_named
 from weightspace.zoo.residual import ResidualNetwork, describe_residual
 from weightspace.zoo.training import STREAM_INIT, Augmentation, Optimizer, Schedule, seed_generator
 
-FACTORS: tuple[FactorName, ...] = get_args(FactorName)
 INITS = ("uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal", "default")
 WORDS = {
     "activation": tuple(ACTIVATIONS),

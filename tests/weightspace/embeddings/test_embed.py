@@ -4,27 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import build_untrained, make_config, make_data
 from tests.weightspace.weights.made_up_zoo import configure
 from weightspace.config import BadInput
-from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embed import embed_checkpoints
 from weightspace.layout import Layout
 from weightspace.store import Checkpoints
 from weightspace.weights.weight_data import WeightData
 
-CONFIG = EmbeddingsConfig(
-    weights="w",
-    hyperrep="h",
-    images=".",
-    summary="latents",
-    halo=2,
-    networks_at_once=5,
-    reconstruction_baseline=True,
-    untrained_baseline=True,
-    kept_networks=0,
-    device="cpu",
-)
+CONFIG = configure_embeddings(networks_at_once=5, untrained_baseline=True)
 DIVERGED = [4, 30]
 SCALED = {"scale": True, "orient": False}
 

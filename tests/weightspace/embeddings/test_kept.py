@@ -3,6 +3,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import build_untrained, make_data
 from tests.weightspace.samples.small_study import EPOCHS, build_image_set
 from weightspace.config import BadInput
@@ -11,18 +12,7 @@ from weightspace.embeddings.embed import embed_checkpoints
 from weightspace.embeddings.kept import choose_networks, compare_networks
 from weightspace.weights.weight_data import WeightData
 
-CONFIG = EmbeddingsConfig(
-    weights="w",
-    hyperrep="h",
-    images="i",
-    summary="latents",
-    halo=2,
-    networks_at_once=16,
-    reconstruction_baseline=True,
-    untrained_baseline=True,
-    kept_networks=4,
-    device="cpu",
-)
+CONFIG = configure_embeddings(images="i", untrained_baseline=True, kept_networks=4)
 DATA = make_data()
 HYPERREP = build_untrained()
 

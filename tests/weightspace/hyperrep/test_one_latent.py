@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import CPU, build_untrained, make_config, make_data, one_latent
-from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embed import embed_checkpoints
 from weightspace.embeddings.embeddings import read_embeddings, write_embeddings
 from weightspace.embeddings.summary import summarize_tokens
@@ -105,18 +105,7 @@ def test_the_latent_is_its_own_summary(hyperrep, weights, kind):
 
 
 def test_embeddings_keep_the_latent_and_decode_it_again(hyperrep, tmp_path):
-    config = EmbeddingsConfig(
-        weights="w",
-        hyperrep="h",
-        images=".",
-        summary="pooled",
-        halo=0,
-        networks_at_once=16,
-        reconstruction_baseline=True,
-        untrained_baseline=False,
-        kept_networks=0,
-        device="cpu",
-    )
+    config = configure_embeddings(summary="pooled", halo=0)
     data = make_data(12)
     embedded = embed_checkpoints(data, hyperrep, None, config)
     write_embeddings(tmp_path, embedded.embeddings)

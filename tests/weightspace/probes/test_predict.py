@@ -200,3 +200,35 @@ def test_features_that_are_not_finite_are_named():
     summary[7] = np.inf
     with pytest.raises(BadInput, match=r"features embedding: not finite for member m\d+ at epoch"):
         run_probes(make_config(), DATA, embed(summary))
+
+
+def test_schedule_label_noise_and_augmentation_can_be_predicted():
+    number = TABLE.groupby(["split", "member"]).ngroup().to_numpy()  # sides have some of each
+    columns = {
+        "schedule": np.where(number % 2, "cosine", "constant"),
+        "augmentation": np.where(number % 3, "flip", "none"),
+        "label_noise": np.where(number % 4 < 2, 0.0, 0.2),
+    }
+    data = change_table(DATA, **columns)
+    summary = np.stack([number % 2, number % 3 > 0, number % 4 < 2], axis=1)
+    tables = run_probes(make_config(targets=list(columns)), data, embed(summary))
+    for target, measure in (("schedule", "accuracy"), ("augmentation", "accuracy"), ("label_noise", "r2")):
+        features = {"features": "embedding", "split": "test", "measure": measure}
+        assert look_up(tables, target=target, **features) > 0.99
+
+
+def test_factors_tell_schedule_and_noise_but_never_the_target_itself():
+    number = TABLE.groupby(["split", "member"]).ngroup().to_numpy()  # sides have some of each
+    noise = np.where(number % 2, 0.0, 0.2)
+    data = change_table(DATA, label_noise=noise, schedule=np.where(number % 2, "cosine", "constant"))
+    tables = run_probes(make_config(targets=["label_noise"], features=["factors"]), data, EMBEDDINGS)
+    assert look_up(tables, split="test", measure="r2") > 0.99  # the schedule gives it away
+    alone = change_table(DATA, label_noise=noise)
+    tables = run_probes(make_config(targets=["label_noise"], features=["factors"]), alone, EMBEDDINGS)
+    assert look_up(tables, split="test", measure="r2") < 0.5
+
+
+def test_a_target_that_is_unknown_of_some_checkpoints_is_refused():
+    schedule = pd.Series(["cosine"] * len(TABLE), dtype="str").where(TABLE["epoch"] > 0)
+    with pytest.raises(BadInput, match=r"targets: got 'schedule', which weights w does not know of 80 of"):
+        run_probes(make_config(targets=["schedule"]), change_table(DATA, schedule=schedule), EMBEDDINGS)

@@ -60,6 +60,8 @@ class Plan:
     """Size of the error of predictions from each feature set; others have 0.5."""
     stages: tuple[str, ...] = ("zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer")
     classes: bool = True
+    recipes: bool = False
+    """Whether members also differ in what a zoo may leave out: schedule, label noise, augmentation."""
 
 
 class AnyConfig(Config):
@@ -162,6 +164,10 @@ def make_table(plan: Plan, rng: np.random.Generator) -> pd.DataFrame:
         "batch_size": 32,
         "train_fraction": rng.choice([0.1, 0.5, 1.0], n),
     }
+    if plan.recipes:
+        factors["schedule"] = np.where(np.arange(n) % 2, "cosine", "constant")
+        factors["label_noise"] = np.where(np.arange(n) % 3, 0.0, 0.2)
+        factors["augmentation"] = np.where(np.arange(n) % 4 < 2, "none", "flip")
     for name, values in factors.items():
         rows[name] = np.repeat(np.broadcast_to(values, n), len(epochs))
     side = np.where(np.arange(n) % 8 == 6, "val", np.where(np.arange(n) % 4 == 3, "test", "train"))

@@ -21,6 +21,7 @@ from tests.weightspace.weights.made_up_zoo import (
 from weightspace import store
 from weightspace.config import BadInput
 from weightspace.networks import build_layout, run_networks
+from weightspace.schema import TWINS_OF
 from weightspace.store import list_layouts, name_part, read_checkpoints, read_part, read_table, write_part
 from weightspace.weights.prepare import prepare_weight_data
 from weightspace.weights.statistics import measure_statistics
@@ -71,6 +72,37 @@ def test_members_of_all_zoos_are_one_table(alike, target):
     assert (table["member"].str.partition("/")[0] == table["zoo"]).all()
     assert table["member"].nunique() == 2 * MEMBERS
     assert (table.groupby("member")["split"].nunique() == 1).all()
+
+
+def be_twins(part):
+    part.about[TWINS_OF] = "a"
+
+
+@pytest.fixture
+def twinned(alike, tmp_path):
+    """A zoo, another one, and two zoos of twins of the first."""
+    twins = {"t": tmp_path / "t", "u": tmp_path / "u"}
+    for seed, folder in enumerate(twins.values()):
+        write_zoo(folder, be_twins, seed=seed)
+    return alike | twins
+
+
+@pytest.mark.parametrize("left_out", ["b", "a"])
+def test_members_and_their_twins_are_on_one_side(twinned, target, left_out):
+    del twinned[left_out]
+    prepare_all(twinned, target)
+    table = read_weight_data(target).checkpoints.table
+    name = table["member"].str.partition("/")[2].where(table["zoo"] != "b", table["member"])
+    assert (table.groupby(name)["split"].nunique() == 1).all()
+    assert set(table["split"]) == {"train", "val", "test"}
+
+
+def test_a_split_that_parts_a_member_from_its_twin_is_refused(twinned, target):
+    name = read_table(twinned["a"])[1]["member"].iloc[0]
+    split = {"kind": "members", "val": [f"t/{name}"], "test": []}
+    wanted = f"split: 'a/{name}' is in train and 't/{name}', which has the same origin, in val, wanted both on one side"
+    with pytest.raises(BadInput, match=wanted):
+        prepare_all(twinned, target, split=split)
 
 
 def test_weights_of_all_zoos_keep_their_function(alike, target):

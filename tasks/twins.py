@@ -1,0 +1,72 @@
+"""Make sparse twins of a zoo: what is not yet made, shard by shard, and assemble the Parquet parts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks.zoo import (
+    RunAll,
+    assemble_zoo,
+    load_images,
+    locate_shard,
+    make_missing,
+    run_in_turn,
+    settle_device,
+    write_shard,
+)
+from weightspace.config import BadInput
+from weightspace.device import resolve_device
+from weightspace.networks import Architecture
+from weightspace.record import read_record
+from weightspace.schema import TWINS_OF
+from weightspace.twins.config import TwinsConfig
+from weightspace.twins.parents import read_parents
+from weightspace.twins.shards import TwinShard, plan_twins, train_twin_shard
+
+
+def make_twins(name: str, config: TwinsConfig, root: Path, run_all: RunAll = run_in_turn) -> None:
+    """Make the twins `name` as a zoo; shards that an earlier run finished are kept.
+
+    Raises:
+        BadInput: the zoo or its images are missing or damaged, or twins cannot be made of its networks.
+    """
+    data = root.absolute() / "data"
+    zoo, source = data / "zoo" / config.zoo, data / "images" / config.images
+    zoo_record, images_record = read_record(zoo), read_record(source)
+    try:
+        parents = read_parents(zoo, config, images_record.digest)
+    except BadInput as error:
+        raise BadInput(f"twins.{name}: {error}") from error
+    shards = plan_twins(config, parents, zoo_record.digest)
+    work = data / ".work" / "zoo" / name
+    work.mkdir(parents=True, exist_ok=True)
+    about = {**parents.about, "recipe": config.model_dump(mode="json"), TWINS_OF: config.zoo}
+    device = settle_device(config.device)
+    common = (config, parents.architecture, zoo, source, images_record.digest, about, device, work)
+    paths = [locate_shard(shard.digest, work) for shard in shards]
+    make_missing(make_twin_shard, [(shard, *common) for shard in shards], paths, run_all)
+    assemble_zoo(name, config, root, paths, {"zoo": zoo_record, "images": images_record}, device)
+
+
+def make_twin_shard(
+    shard: TwinShard,
+    config: TwinsConfig,
+    architecture: Architecture,
+    zoo: Path,
+    source: Path,
+    images_digest: str,
+    about: dict[str, Any],
+    device: str,
+    work: Path,
+) -> None:
+    """Make one shard and keep it, unless its file is there; needs nothing but folders that all workers see.
+
+    Raises:
+        BadInput: the images or the zoo are not those that the twins are planned for, or the device is not there.
+    """
+    path = locate_shard(shard.digest, work)
+    if path.exists():
+        return
+    images = load_images(source, images_digest, device)
+    checkpoints = train_twin_shard(shard, config, architecture, zoo, images, resolve_device(device))
+    write_shard(path, replace(checkpoints, about=about))
