@@ -32,9 +32,6 @@ from weightspace.zoo.training import (
     scale_rate,
 )
 
-ROOM_BYTES = 2**30
-"""What the tables of the members that train at once may take."""
-
 
 def train_members_gpu(
     architecture: Network,
@@ -54,10 +51,13 @@ def train_members_gpu(
     check_support(recipe)
     weights = np.empty((len(initial), epochs + 1, initial.shape[1]), np.float32)
     properties = {name: np.empty((len(initial), epochs + 1), np.float32) for name in PROPERTIES}
-    groups = [
-        Group(architecture, recipe, rows, initial, images, epochs, device)
-        for rows in cut_members(architecture, recipe, len(images.train))
-    ]
+    tables = {
+        s: (getattr(images, s).to(device, torch.float32).contiguous(), getattr(images, f"{s}_labels").cpu().numpy())
+        for s in SPLITS
+    }
+    optimizers = np.broadcast_to(np.asarray(recipe.optimizer), len(initial))
+    parts = [np.flatnonzero(optimizers == name) for name in np.unique(optimizers)]
+    groups = [Group(architecture, recipe, rows, initial, tables, epochs, device) for rows in parts]
     for epoch in range(epochs + 1):
         for group in groups:
             if epoch:
@@ -80,16 +80,6 @@ def check_support(recipe: Recipe) -> None:
             raise BadInput(f"engine fused_gpu: got {name!r}, wanted one of {words}; try the torch engine")
 
 
-def cut_members(architecture: Architecture, recipe: Recipe, num_images: int) -> list[Int64[np.ndarray, " rows"]]:
-    """Cut members into groups that share an optimizer and whose tables take no more than `ROOM_BYTES` at once."""
-    plan = source.Plan(architecture)
-    batch = max(source.TILE, int(np.max(recipe.batch_size)))
-    most = max(1, ROOM_BYTES // (4 * (plan.units * batch + 4 * plan.num_weights + 2 * num_images)))
-    optimizers = np.broadcast_to(np.asarray(recipe.optimizer), len(recipe.seed))
-    parts = [np.flatnonzero(optimizers == name) for name in np.unique(optimizers)]
-    return [rows[i : i + most] for rows in parts for i in range(0, len(rows), most)]
-
-
 @cache
 def build_kernel(text: str, name: str) -> Any:
     """Load a generated kernel; Triton compiles it when it is first launched."""
@@ -104,7 +94,10 @@ def build_kernel(text: str, name: str) -> Any:
 
 
 class Group:
-    """Members that share an optimizer, and their state on the device."""
+    """Members that share an optimizer, and their state on the device.
+
+    CNN-s trained on 50,000 images takes 1.1 MB a member: image numbers and labels in two orders, state, and a batch.
+    """
 
     def __init__(
         self,
@@ -112,11 +105,11 @@ class Group:
         recipe: Recipe,
         members: Int64[np.ndarray, " members"],
         initial: Float32[Tensor, "all weights"],
-        images: PreparedImages,
+        tables: dict[str, tuple[Tensor, np.ndarray]],
         epochs: int,
         device: torch.device,
     ) -> None:
-        self.architecture, self.members, self.epochs, self.device = architecture, members, epochs, device
+        self.members, self.tables, self.epochs, self.device = members, tables, epochs, device
         self.classes = architecture.num_classes
         pick = lambda value: np.broadcast_to(np.asarray(value), len(recipe.seed))[members]  # noqa: E731
         self.seed, self.num_train, self.batch = pick(recipe.seed), pick(recipe.num_train), pick(recipe.batch_size)
@@ -131,16 +124,13 @@ class Group:
         self.state[:, 0] = initial[torch.from_numpy(members)].to(device)
         self.room = max(source.TILE, int(self.batch.max()))
         self.scratch_size = len(members) * self.room * plan.units
-        self.tables = {
-            s: (getattr(images, s).to(device, torch.float32).contiguous(), getattr(images, f"{s}_labels").cpu().numpy())
-            for s in SPLITS
-        }
         self.subsets = [
-            draw_subset(int(seed), int(number), len(images.train))
+            draw_subset(int(seed), int(number), len(tables["train"][0]))
             for seed, number in zip(self.seed, self.num_train, strict=True)
         ]
         self.labels = self.draw_labels()
         self.words = self.upload(self.tabulate_words())
+        self.seen = self.lay_orders(self.subsets)
 
     def upload(self, table: np.ndarray) -> Tensor:
         """Copy a table to the device."""
@@ -211,8 +201,7 @@ class Group:
             pixels, true = self.tables[split]
             counts = self.tabulate_counts(0)
             if split == "train":
-                order, labels = self.lay_orders(self.subsets)
-                stride = order.shape[1]
+                (order, labels), stride = self.seen, self.seen[0].shape[1]
             else:
                 counts[:, 0], stride = len(true), 0
                 order, labels = self.upload(np.arange(len(true), dtype=np.int32)), self.upload(true.astype(np.int32))

@@ -9,8 +9,10 @@ from weightspace.zoo.training import Optimizer
 
 HEADER = inspect.getsource(fused_gpu_kernels) + "\n\n"
 """A generated module holds all it calls: Triton wants plain functions, which an import hook may have wrapped."""
+# Sizes that depend on the other members of a launch must not change the code: Triton would compile 1 and multiples of
+# 16 apart, and might round otherwise.
 TRAIN = """\
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "most", "room"])
 def train(pixels, order, labels, counts, schedule, words, state, scratch, rows, most, room):
     member = tl.program_id(0).to(tl.int64)
     weights = state + member * {state}
@@ -30,7 +32,7 @@ def train(pixels, order, labels, counts, schedule, words, state, scratch, rows, 
         numbers = schedule + (member * most + step) * 3
 """
 EVALUATE = """\
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "room"])
 def evaluate(pixels, order, labels, counts, state, scratch, result, rows, room):
     member = tl.program_id(0).to(tl.int64)
     weights = state + member * {state}
@@ -62,7 +64,8 @@ class Plan:
             self.places.append(self.units)
             self.units += 3 * shape.num_units
             self.means.append(self.units)
-            self.units += 2 * shape.inputs if averages(shape) else 0
+            if isinstance(shape, Linear) and averages(shape):
+                self.units += 2 * shape.inputs
 
     def table(self, block: int, number: int) -> str:
         """Say where outputs (0), slopes or gradients (1) or winners (2) of a block lie."""

@@ -4,6 +4,8 @@ Triton decides when it is imported whether it interprets: the environment says s
 """
 
 import os
+import subprocess
+import sys
 
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -121,3 +123,36 @@ def test_runs_only_where_there_is_a_gpu(tiny_architecture):
     assert choose_engine("fused_gpu", torch.device("cuda"), tiny_architecture) is train_members_gpu
     with pytest.raises(BadInput, match=r"fused_gpu.*device cpu.*torch, fused_cpu on cpu"):
         choose_engine("fused_gpu", CPU, tiny_architecture)
+
+
+COMPILE = """
+import sys, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from weightspace.networks import build_cnn_s
+from weightspace.zoo import fused_gpu_source as source
+from weightspace.zoo.fused_gpu import build_kernel
+
+POINTERS = {"schedule": "*fp32", "pixels": "*fp32", "state": "*fp32", "scratch": "*fp32", "result": "*fp64"}
+SIZES = {"rows", "most", "room"}
+name = sys.argv[1]
+write = {
+    "train": lambda: source.write_train(build_cnn_s(), "tanh", "adam", True),
+    "evaluate": lambda: source.write_evaluate(build_cnn_s(), "tanh"),
+}
+kernel = build_kernel(write[name](), name)
+types = {a: "i32" if a in SIZES else POINTERS.get(a, "*i32") for a in kernel.arg_names}
+code = triton.compile(ASTSource(kernel, types), target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+print(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "phases"), [("train", 16), ("evaluate", 6)])
+def test_compiles_for_a_gpu_that_is_not_there(name, phases):
+    """Each phase ends with a barrier; no table is read through a cache that stores do not reach, or kept in a stack."""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    ran = subprocess.run([sys.executable, "-c", COMPILE, name], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("bar.sync") >= phases
+    assert not any(word in ran.stdout for word in ("ld.global.nc", "atom.", "red.global", "st.local"))
