@@ -24,6 +24,8 @@ class Figure:
     """Part of the reference by which it may be worse. None: seconds are never judged, science by its intervals."""
     quick: bool = True
     """Whether the quick suite measures it."""
+    gpu: bool = False
+    """Whether it is measured only where there is a GPU."""
 
     @property
     def judged(self) -> bool:
@@ -75,6 +77,12 @@ FIGURES: dict[str, Figure] = {
     "zoo.cost_4096_over_16": Figure(
         "time a member for a zoo of 4,096, over that for a zoo of 16", "ratio", "lower", 0.3
     ),
+    "zoo.mnist_seed_s": Figure(
+        "seconds of the published MNIST seed zoo on a GPU", "seconds", "lower", quick=False, gpu=True
+    ),
+    "zoo.mnist_seed_floor_fraction": Figure(
+        "the same: time of its operations alone, of the whole", "ratio", "higher", 0.2, quick=False, gpu=True
+    ),
     "weights.read_over_pyarrow": Figure(
         "weights read into one tensor, over pyarrow's own reader", "ratio", "higher", 0.2
     ),
@@ -117,8 +125,10 @@ FIGURES: dict[str, Figure] = {
 }
 
 
-def find_expected(benchmark: str, quick: bool) -> list[str]:
-    """List the figures that a benchmark has to give in a suite."""
+def find_expected(benchmark: str, quick: bool, gpu: bool = False) -> list[str]:
+    """List the figures that a benchmark has to give in a suite, on a machine with a GPU or without."""
     return [
-        name for name, figure in FIGURES.items() if name.startswith(f"{benchmark}.") and (figure.quick or not quick)
+        name
+        for name, figure in FIGURES.items()
+        if name.startswith(f"{benchmark}.") and (figure.quick or not quick) and (gpu or not figure.gpu)
     ]

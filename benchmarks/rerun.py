@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.figures import FIGURES, find_expected
 from benchmarks.history import Measured, Run, describe_machine, make_run, read_history, select_comparable, write_run
 from benchmarks.pipeline import CHECKOUT
@@ -107,7 +109,7 @@ def run_suite(suite: str, chosen: Mapping[str, Sequence[str]]) -> Outcome:
             outcome.failed[name] = str(error)
             continue
         seconds = time.monotonic() - started
-        expected = find_expected(name, quick=suite == "quick")
+        expected = find_expected(name, suite == "quick", torch.cuda.is_available())
         outcome.figures |= read_figures(found, expected, seconds)
         faults = list_faults(found, expected)
         if faults:

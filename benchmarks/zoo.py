@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.zoo_gpu import measure_seed_zoo
 from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
 from weightspace.networks import (
@@ -49,6 +50,8 @@ CASES = {
     "small_cnn": (build_small_cnn(), 10),
 }
 """Networks and batch sizes, with tanh and Adam as in the published seed zoos."""
+GPU_CASE = "mnist_seed"
+"""The whole published zoo, on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,18 @@ class Rate:
     high: float
 
 
-def measure(cases: str = ",".join(CASES), rounds: int = ROUNDS) -> dict[str, float]:
+def measure(cases: str = "", rounds: int = ROUNDS) -> dict[str, float]:
     """Measure every figure, and print a table of them.
 
     Args:
-        cases: which of `CASES`, with commas between.
+        cases: which of `CASES`, with commas between; without it all, and `GPU_CASE` where there is a GPU.
         rounds: turns that each way to train gets.
 
     Raises:
         BadInput: no such case, or no round.
     """
-    chosen = choose_cases(cases)
+    names = choose_cases(cases, torch.cuda.is_available())
+    chosen = {name: case for name, case in CASES.items() if name in names}
     if rounds < 1:
         raise BadInput(f"--rounds: got {rounds}, wanted 1 or more")
     figures: dict[str, float] = {}
@@ -90,22 +94,29 @@ def measure(cases: str = ",".join(CASES), rounds: int = ROUNDS) -> dict[str, flo
             fraction = rates["fused_cpu"].median / CORES * count_flops(architecture) / peak
             figures[f"{case.removesuffix('_b10')}_peak_fraction"] = fraction
     figures["cost_4096_over_16"] = measure_cost(4096) / measure_cost(16)
+    if GPU_CASE in names:
+        figures |= measure_seed_zoo(count_flops(build_cnn_s()))
     print()
     for name, value in figures.items():
         print(f"{name:<28} {value:>12,.2f}")
     return figures
 
 
-def choose_cases(names: str) -> dict[str, tuple[Architecture, int]]:
-    """Find some of the cases.
+def choose_cases(names: str, gpu: bool) -> list[str]:
+    """Find the names of some of the cases, or all that the machine can do.
 
     Raises:
-        BadInput: there is no such case.
+        BadInput: there is no such case, or it wants a GPU and there is none.
     """
-    unknown = set(names.split(",")) - set(CASES)
+    if not names:
+        return [*CASES, *([GPU_CASE] if gpu else [])]
+    chosen = names.split(",")
+    unknown = set(chosen) - {*CASES, GPU_CASE}
     if unknown:
-        raise BadInput(f"--cases: got {', '.join(sorted(unknown))!r}, wanted some of {','.join(CASES)}")
-    return {name: case for name, case in CASES.items() if name in names.split(",")}
+        raise BadInput(f"--cases: got {', '.join(sorted(unknown))!r}, wanted some of {','.join([*CASES, GPU_CASE])}")
+    if GPU_CASE in chosen and not gpu:
+        raise BadInput(f"--cases: got {GPU_CASE!r}, which wants a CUDA device, and torch finds none")
+    return chosen
 
 
 def measure_case(pool: Pool, architecture: Architecture, batch_size: int, rounds: int) -> dict[str, Rate]:

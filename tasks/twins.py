@@ -4,16 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.zoo import (
-    RunAll,
-    assemble_zoo,
-    load_images,
-    locate_shard,
-    make_missing,
-    run_in_turn,
-    settle_device,
-    write_shard,
-)
+from tasks.parts import RunAll, load_images, locate_work, make_missing, run_in_turn, settle_device
+from tasks.zoo import assemble_zoo, locate_shard, write_shard
 from weightspace.config import BadInput
 from weightspace.device import resolve_device
 from weightspace.networks import Architecture
@@ -38,17 +30,18 @@ def make_twins(name: str, config: TwinsConfig, root: Path, run_all: RunAll = run
     except BadInput as error:
         raise BadInput(f"twins.{name}: {error}") from error
     shards = plan_twins(config, parents, zoo_record.digest)
-    work = data / ".work" / "zoo" / name
-    work.mkdir(parents=True, exist_ok=True)
+    work = locate_work(root, "zoo", name)
     about = {**parents.about, "recipe": config.model_dump(mode="json"), TWINS_OF: config.zoo}
     device = settle_device(config.device)
-    common = (config, parents.architecture, zoo, source, images_record.digest, about, device, work)
+    common = (config, parents.architecture, zoo, source, images_record.digest, about, device)
     paths = [locate_shard(shard.digest, work) for shard in shards]
-    make_missing(make_twin_shard, [(shard, *common) for shard in shards], paths, run_all)
+    calls = [(path, shard, *common) for path, shard in zip(paths, shards, strict=True)]
+    make_missing(make_twin_shard, calls, paths, run_all)
     assemble_zoo(name, config, root, paths, {"zoo": zoo_record, "images": images_record}, device)
 
 
 def make_twin_shard(
+    path: Path,
     shard: TwinShard,
     config: TwinsConfig,
     architecture: Architecture,
@@ -57,14 +50,12 @@ def make_twin_shard(
     images_digest: str,
     about: dict[str, Any],
     device: str,
-    work: Path,
 ) -> None:
     """Make one shard and keep it, unless its file is there; needs nothing but folders that all workers see.
 
     Raises:
         BadInput: the images or the zoo are not those that the twins are planned for, or the device is not there.
     """
-    path = locate_shard(shard.digest, work)
     if path.exists():
         return
     images = load_images(source, images_digest, device)

@@ -1,6 +1,8 @@
 import pytest
 
-from benchmarks.zoo import CASES, build_module, count_flops
+from benchmarks.figures import find_expected
+from benchmarks.zoo import CASES, GPU_CASE, build_module, choose_cases, count_flops
+from weightspace.config import BadInput
 from weightspace.networks import build_cnn_s, build_layout
 
 
@@ -16,3 +18,17 @@ def test_counted_work_is_that_of_one_image():
     weights = 28_800 + 19_200 + 864 + 720 + 200
     inputs = 19_200 + 864 + 720 + 200
     assert count_flops(build_cnn_s()) == 2 * (forward + weights + inputs)
+
+
+def test_the_published_zoo_is_measured_where_there_is_a_gpu_only():
+    assert choose_cases("", gpu=False) == [*CASES]
+    assert choose_cases("", gpu=True) == [*CASES, GPU_CASE]
+    with pytest.raises(BadInput, match="CUDA"):
+        choose_cases(GPU_CASE, gpu=False)
+    with pytest.raises(BadInput, match="cnn_x"):
+        choose_cases("cnn_s_b10,cnn_x", gpu=True)
+
+
+def test_figures_of_a_gpu_are_expected_of_a_machine_with_one():
+    more = set(find_expected("zoo", quick=False, gpu=True)) - set(find_expected("zoo", quick=False))
+    assert more == {"zoo.mnist_seed_s", "zoo.mnist_seed_floor_fraction"}

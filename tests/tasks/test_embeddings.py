@@ -1,11 +1,13 @@
 import pandas as pd
 import pytest
 
+from tasks import embeddings as tasks_embeddings
 from tasks.embeddings import make_embeddings
 from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import NoConfig, build_untrained, make_data
 from tests.weightspace.samples.small_study import build_image_set
 from weightspace.config import BadInput
+from weightspace.embeddings import embed
 from weightspace.embeddings.embeddings import KEPT_NAME, read_embeddings, read_reconstruction
 from weightspace.hyperrep.hyperrep import MODEL_NAME
 from weightspace.images.image_set import write_image_set
@@ -76,3 +78,39 @@ def test_a_truncated_model_is_named(study):
     with pytest.raises(BadInput, match=MODEL_NAME):
         make_embeddings("e", CONFIG, study)
     assert not (study / "data/embeddings/e").exists()
+
+
+def test_what_was_embedded_before_a_kill_is_not_embedded_again(study, monkeypatch):
+    config = CONFIG.model_copy(update={"networks_at_once": 4})
+    make_embeddings("whole", config, study)
+    monkeypatch.setattr(embed, "PART_NETWORKS", 9)
+    tasks_embeddings.load_embedders.cache_clear()
+    write, written = tasks_embeddings.write_part, []
+
+    def die_at_the_third(path, part):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(len(part.latents))
+        write(path, part)
+
+    monkeypatch.setattr(tasks_embeddings, "write_part", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        make_embeddings("cut", config, study)
+    monkeypatch.setattr(
+        tasks_embeddings, "write_part", lambda path, part: written.append(len(part.latents)) or write(path, part)
+    )
+    make_embeddings("cut", config, study)
+    num = len(read_embeddings(study / "data/embeddings/whole").table)
+    assert num > 16
+    assert written == [8] * (num // 8) + [num % 8] * bool(num % 8)
+    files = [read_record(study / "data/embeddings" / name).files for name in ("whole", "cut")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(("stage", "place"), [("weights", 6), ("hyperrep", 7)])
+def test_a_worker_that_sees_other_inputs_refuses(study, stage, place):
+    def mistake_an_input(function, calls):
+        function(*("0" * 64 if number == place else said for number, said in enumerate(calls[0])))
+
+    with pytest.raises(BadInput, match=rf"{stage} [0-9a-f]{{12}} here, wanted 000000000000: all workers"):
+        make_embeddings("e", CONFIG, study, mistake_an_input)

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from tasks import samples as tasks_samples
+from tasks import transfer as tasks_transfer
 from tasks.samples import make_samples
 from tasks.transfer import make_transfer
 from tests.weightspace.samples.small_study import SmallHyperrep, make_samples_config, write_inputs
@@ -53,3 +54,33 @@ def test_altered_samples_are_refused(study):
     path.write_bytes(content)
     with pytest.raises(BadInput, match=r"samples\.parquet: its content is not what its record lists"):
         make_transfer("t", CONFIG, study)
+
+
+def test_what_was_trained_before_a_kill_is_not_trained_again(study, monkeypatch):
+    make_transfer("whole", CONFIG, study)
+    monkeypatch.setattr(tasks_transfer, "PART_SIZE", 2)
+    train, trained = tasks_transfer.train_runs, []
+
+    def die_at_the_second(*arguments):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(len(arguments[3]))
+        return train(*arguments)
+
+    monkeypatch.setattr(tasks_transfer, "train_runs", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        make_transfer("cut", CONFIG, study)
+    monkeypatch.setattr(tasks_transfer, "train_runs", lambda *said: trained.append(len(said[3])) or train(*said))
+    make_transfer("cut", CONFIG, study)
+    assert trained == [2, 2, 2]
+    cut, whole = (pd.read_parquet(study / f"data/transfer/{name}/curves.parquet") for name in ("cut", "whole"))
+    pd.testing.assert_frame_equal(cut, whole, rtol=1e-4)
+
+
+def test_a_worker_that_sees_other_inputs_refuses(study):
+    def alter_samples(function, calls):
+        path, cut, config, sources, digests, device = calls[0]
+        function(path, cut, config, sources, {**digests, "samples": "0" * 64}, device)
+
+    with pytest.raises(BadInput, match=r"samples [0-9a-f]{12} here, wanted 000000000000: all workers"):
+        make_transfer("t", CONFIG, study, alter_samples)

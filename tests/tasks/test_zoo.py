@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tasks import parts as tasks_parts
 from tasks import zoo as tasks_zoo
 from tasks.zoo import make_zoo
 from weightspace.config import BadInput, Config
@@ -115,15 +116,15 @@ def test_order_of_shards_changes_nothing(tiny_study, config):
 
 
 def test_workers_who_do_not_share_the_folder_are_noticed(tiny_study, config, monkeypatch):
-    monkeypatch.setattr(tasks_zoo, "APPEAR_S", 0.0)
+    monkeypatch.setattr(tasks_parts, "APPEAR_S", 0.0)
     with pytest.raises(BadInput, match="written by a worker but not seen here; all workers must share"):
         make_zoo("z", config, tiny_study, lambda function, calls: None)
 
 
 def test_worker_that_sees_other_images_refuses(tiny_study, config):
     def run_with_others(function, calls):
-        shard, config, architecture, source, _, *rest = calls[0]
-        function(shard, config, architecture, source, "0" * 64, *rest)
+        path, shard, config, architecture, source, _, *rest = calls[0]
+        function(path, shard, config, architecture, source, "0" * 64, *rest)
 
     with pytest.raises(BadInput, match=r"images/noise: images [0-9a-f]{12} here, wanted 000000000000"):
         make_zoo("z", config, tiny_study, run_with_others)

@@ -10,14 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from weightspace.embeddings.scores import read_architecture
-from weightspace.images.image_set import ImageSet, prepare_images
+from weightspace.images.image_set import PreparedImages
 from weightspace.networks import Architecture
-from weightspace.store import Checkpoints
 from weightspace.transfer.config import TransferConfig
-from weightspace.transfer.starts import Starts, gather_starts
-from weightspace.weights.weight_data import WeightData
-from weightspace.zoo.train import check_images, train_table
+from weightspace.transfer.starts import Starts
+from weightspace.zoo.train import train_table
 from weightspace.zoo.training import PROPERTIES, Trajectory
 
 logger = logging.getLogger(__name__)
@@ -35,45 +32,47 @@ class TransferTables:
     """For each row and learning rate: mean validation accuracy after the last epoch, and whether it was chosen."""
 
 
-def transfer_samples(
-    config: TransferConfig, data: WeightData, samples: Checkpoints, image_set: ImageSet, device: torch.device
-) -> TransferTables:
-    """Train every starting point with every learning rate, and keep each row's best rate on validation images.
-
-    Raises:
-        BadInput: the images do not fit the networks, or a row is not among the samples.
-    """
-    architecture = read_architecture(data.checkpoints, config.weights)
-    check_images(architecture, image_set, config.images)
-    starts = gather_starts(config, data, samples)
-    curves = train_starts(config, architecture, starts, image_set, device)
-    candidates = choose_rates(curves, config)
-    chosen = candidates.loc[candidates["chosen"], ["row", "lr"]]
-    kept = curves.merge(chosen, on=["row", "lr"], how="inner")
-    return TransferTables(kept.sort_values(["start", "epoch"]).drop(columns="start").reset_index(drop=True), candidates)
-
-
-def train_starts(
-    config: TransferConfig, architecture: Architecture, starts: Starts, image_set: ImageSet, device: torch.device
-) -> pd.DataFrame:
-    """Train every starting point with every learning rate; one long table of curves."""
+def plan_runs(config: TransferConfig, starts: Starts) -> pd.DataFrame:
+    """List what is trained, every starting point with every learning rate: start, row, sample, activation, lr."""
     num, rates = len(starts.table), len(config.lr)
-    table = pd.concat([starts.table] * rates, ignore_index=True)
-    table.insert(0, "start", np.tile(np.arange(num), rates))
-    table["lr"] = np.repeat(np.array(config.lr), num)
-    factors = table.assign(
-        seed=config.seed * SEEDS_APART + table["sample"],
+    runs = pd.concat([starts.table] * rates, ignore_index=True)
+    runs.insert(0, "start", np.tile(np.arange(num), rates))
+    return runs.assign(lr=np.repeat(np.array(config.lr), num))
+
+
+def train_runs(
+    config: TransferConfig,
+    architecture: Architecture,
+    starts: Starts,
+    runs: pd.DataFrame,
+    images: PreparedImages,
+    device: torch.device,
+) -> pd.DataFrame:
+    """Train some of the runs that `plan_runs` lists.
+
+    Returns:
+        One row for each of them and epoch: their columns, epoch, six properties, diverged.
+    """
+    factors = runs.assign(
+        seed=config.seed * SEEDS_APART + runs["sample"],
         optimizer=config.optimizer,
         weight_decay=config.weight_decay,
         dropout=config.dropout,
         batch_size=config.batch_size,
         train_fraction=config.train_fraction,
-    )
-    initial = torch.from_numpy(np.tile(starts.weights, (rates, 1)))
-    images = prepare_images(image_set, device)
-    watch = watch_progress(len(table) * (config.epochs + 1))
+    ).reset_index(drop=True)
+    initial = torch.from_numpy(starts.weights[runs["start"]])
+    watch = watch_progress(len(runs) * (config.epochs + 1))
     found = train_table(architecture, factors, initial, images, config.epochs, config.engine, device, watch)
-    return lay_curves(table, found)
+    return lay_curves(runs.reset_index(drop=True), found)
+
+
+def compare_rates(config: TransferConfig, curves: pd.DataFrame) -> TransferTables:
+    """Keep each row's best rate on validation images, from the curves of all runs."""
+    candidates = choose_rates(curves, config)
+    chosen = candidates.loc[candidates["chosen"], ["row", "lr"]]
+    kept = curves.merge(chosen, on=["row", "lr"], how="inner")
+    return TransferTables(kept.sort_values(["start", "epoch"]).drop(columns="start").reset_index(drop=True), candidates)
 
 
 def watch_progress(total: int) -> Callable[[int], None]:

@@ -1,6 +1,8 @@
 """Train the members of a factor table with the engine that fits."""
 
+import importlib.util
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -17,28 +19,51 @@ from weightspace.zoo.together import choose_together
 from weightspace.zoo.torch_engine import train_members_torch
 from weightspace.zoo.training import PROPERTIES, Recipe, TrainMembers, Trajectory
 
+logger = logging.getLogger(__name__)
 RECIPE_FACTORS = ["activation", "optimizer", "batch_size"]
 """What decides a recipe most; shards are cut in their order."""
 
 
 def choose_engine(name: str, device: torch.device, network: Network) -> TrainMembers:
-    """Return the engine of a name; `auto` takes the fastest for the device that trains the network.
+    """Return the engine of a name; `auto` takes the fastest measured one that trains the network.
 
     Raises:
         BadInput: no such engine, or it does not run on the device, or does not train the network.
     """
     chain = isinstance(network, Architecture)
+    fused = {"cpu": "fused_cpu", "cuda": "fused_gpu"}.get(device.type, "torch")
     if name == "auto":
-        name = "fused_cpu" if device.type == "cpu" and chain else "torch"
+        name = "fused_cpu" if fused == "fused_cpu" and chain else "torch"
+        if fused == "fused_gpu" and chain:
+            logger.info(
+                "engine: torch on %s; fused_gpu, which no GPU has measured yet, runs where it is asked for", device
+            )
     if name == "torch":
         return train_members_torch
-    if name == "fused_cpu" and not chain:
+    if name not in ("fused_cpu", "fused_gpu") or name != fused:
+        raise BadInput(
+            f"engine: got {name!r} on device {device}, wanted auto, torch, fused_cpu on cpu, or fused_gpu on cuda"
+        )
+    if not chain:
         raise BadInput(f"engine: got {name!r} for {network.name}, wanted torch, which trains such networks, or auto")
-    if name == "fused_cpu" and device.type == "cpu":
-        from weightspace.zoo.fused_cpu import train_members_fused  # Numba takes a second to import
+    return import_engine(name)
+
+
+def import_engine(name: str) -> TrainMembers:
+    """Import a fused engine: Numba and Triton take a second.
+
+    Raises:
+        BadInput: Triton is not there.
+    """
+    if name == "fused_cpu":
+        from weightspace.zoo.fused_cpu import train_members_fused
 
         return train_members_fused
-    raise BadInput(f"engine: got {name!r} on device {device}, wanted auto, torch, or fused_cpu on cpu")
+    if importlib.util.find_spec("triton") is None:
+        raise BadInput("engine: got 'fused_gpu', which needs triton, and that is not installed; wanted torch or auto")
+    from weightspace.zoo.fused_gpu import train_members_gpu
+
+    return train_members_gpu
 
 
 def list_shared(train: TrainMembers, network: Network) -> list[str]:

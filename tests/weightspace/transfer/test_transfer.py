@@ -18,7 +18,7 @@ from weightspace.images.image_set import prepare_images
 from weightspace.samples.anchors import rank_checkpoints
 from weightspace.samples.generate import generate_samples
 from weightspace.transfer.config import TransferConfig
-from weightspace.transfer.curves import choose_rates, transfer_samples
+from weightspace.transfer.curves import TransferTables, choose_rates, compare_rates, plan_runs, train_runs
 from weightspace.transfer.starts import gather_starts
 from weightspace.zoo.evaluate import evaluate_members
 
@@ -50,9 +50,14 @@ def make_config(**changes: object) -> TransferConfig:
     return TransferConfig.model_validate(said | changes)
 
 
+def transfer(config: TransferConfig) -> TransferTables:
+    starts, images = gather_starts(config, DATA, SAMPLES), prepare_images(build_image_set(), CPU)
+    return compare_rates(config, train_runs(config, ARCHITECTURE, starts, plan_runs(config, starts), images, CPU))
+
+
 @pytest.fixture(scope="module")
 def tables():
-    return transfer_samples(make_config(), DATA, SAMPLES, build_image_set(), CPU)
+    return transfer(make_config())
 
 
 def test_every_row_has_a_curve_from_epoch_0(tables):
@@ -132,31 +137,26 @@ def test_a_diverged_network_counts_as_nothing():
 
 
 def test_the_same_seed_gives_the_same_curves(tables):
-    again = transfer_samples(make_config(), DATA, SAMPLES, build_image_set(), CPU)
+    again = transfer(make_config())
     pd.testing.assert_frame_equal(tables.curves, again.curves)
 
 
 def test_a_row_trains_alike_whatever_other_rows_there_are(tables):
-    alone = transfer_samples(make_config(rows=["kde_joint"]), DATA, SAMPLES, build_image_set(), CPU).curves
+    alone = transfer(make_config(rows=["kde_joint"])).curves
     among = tables.curves[tables.curves["row"] == "kde_joint"]
     np.testing.assert_allclose(alone["test_loss"], among["test_loss"], rtol=1e-4)
-
-
-def test_images_that_do_not_fit_are_refused():
-    with pytest.raises(BadInput, match="images i"):
-        transfer_samples(make_config(), DATA, SAMPLES, build_image_set(size=9), CPU)
 
 
 def test_a_row_that_the_samples_lack_is_refused():
     keep = (SAMPLES.table["row"] != "kde_joint").to_numpy()
     with pytest.raises(BadInput, match="rows: got 'kde_joint', but samples s has only random_init"):
-        transfer_samples(make_config(), DATA, SAMPLES.select(keep), build_image_set(), CPU)
+        gather_starts(make_config(), DATA, SAMPLES.select(keep))
 
 
 def test_samples_of_another_layout_are_refused():
     foreign = replace(DATA, checkpoints=replace(DATA.checkpoints, layout=rename_layer(DATA.checkpoints.layout)))
     with pytest.raises(BadInput, match="samples s: of another layout"):
-        transfer_samples(make_config(), foreign, SAMPLES, build_image_set(), CPU)
+        gather_starts(make_config(), foreign, SAMPLES)
 
 
 def rename_layer(layout):
