@@ -101,7 +101,7 @@ def make_study_of_30(study: Study) -> dict[str, Any]:
     """Make a study of 30 stages that do little: image sets of few images, and a zoo of two members on each."""
     images, zoo = (next(iter(entries.values())).model_dump(mode="json") for entries in (study.images, study.zoo))
     images["split"] = {"kind": "counts", "train": 100, "val": 50, "test": 50, "seed": 0}
-    zoo |= {"members": {"kind": "draw", "count": 2, "seed": 0, "factors": {}}, "epochs": 1, "engine": "torch"}
+    zoo |= {"members": zoo["members"] | {"count": 2}, "epochs": 1, "engine": "torch"}
     names = [f"s{number}" for number in range(NUM_STAGES // 2)]
     empty = {stage: {} for stage in STAGES}
     return empty | {

@@ -80,15 +80,15 @@ def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int
     note_interrupt()
     server = start_server()
     # Importing Prefect and DVC takes as long as the server does to start, so they do it side by side.
-    from flows.orchestration.graph import mend_after_kill, read_graph
+    from flows.orchestration.graph import read_graph
     from flows.orchestration.runner import StageFailed
     from flows.orchestration.study_run import RunTimeout
     from flows.pipeline import pipeline
 
-    with contextlib.chdir(study):
-        mend_after_kill()
-        read_graph()
     if server:
+        # While it starts, what stops the run is found without a flow run; with a server that is there, the flow tells.
+        with contextlib.chdir(study):
+            read_graph()
         server.wait()
     try:
         pipeline(targets, force, str(study), at_once, timeout_h)

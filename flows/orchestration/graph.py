@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import networkx as nx
 import psutil
+from dvc.dependency import param as dvc_params
 from dvc.dvcfile import LOCK_FILE, PROJECT_FILE, Lockfile
 from dvc.exceptions import CheckoutError, DvcException
 from dvc.lock import LockError, make_lock
 from dvc.repo import Repo, lock_repo
+from dvc.repo.index import Index
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
 from weightspace.config import BadInput
@@ -66,28 +68,26 @@ def open_repository(patient: bool = True) -> Iterator[Repo]:
         yield repository
 
 
-def mend_after_kill() -> None:
-    """Put right what a DVC process leaves that is killed while it writes: it writes two of its files in place.
+def mend_lock_file(repository: Repo) -> None:
+    """Put `dvc.lock` aside if a DVC process was killed while it wrote it, which it does in place.
 
-    `dvc.lock` only says what DVC would find out again: without it every result comes back from the run cache.
+    It only says what DVC would find out again: without it every result comes back from the run cache.
 
     Raises:
-        Busy: another process is at one of the files.
+        BadInput: it has both sides of a merge.
     """
-    with open_repository() as repository:
+    lock = Path(LOCK_FILE)
+    try:
+        Lockfile(repository, str(lock.resolve())).load()
+    except DvcException as error:
+        if "<<<<<<<" in lock.read_text(encoding="utf-8", errors="replace"):
+            raise BadInput(f"{lock}: it has both sides of a merge, wanted one") from error
         assert repository.tmp_dir
-        mend_path_locks(Path(repository.tmp_dir))
-        lock = Path(LOCK_FILE)
-        try:
-            Lockfile(repository, str(lock.resolve())).load()
-        except DvcException as error:
-            if "<<<<<<<" in lock.read_text(encoding="utf-8", errors="replace"):
-                raise BadInput(f"{lock}: it has both sides of a merge, wanted one") from error
-            aside = Path(repository.tmp_dir) / f"{LOCK_FILE}.broken"
-            lock.replace(aside)
-            logger.warning(
-                "%s was cut short, by a kill perhaps; it is now %s, and results come back from the cache", lock, aside
-            )
+        aside = Path(repository.tmp_dir) / f"{LOCK_FILE}.broken"
+        lock.replace(aside)
+        logger.warning(
+            "%s was cut short, by a kill perhaps; it is now %s, and results come back from the cache", lock, aside
+        )
 
 
 def mend_path_locks(folder: Path) -> None:
@@ -130,20 +130,36 @@ def is_owner(pid: int, written_s: float) -> bool:
 
 
 def read_graph() -> dict[str, list[str]]:
-    """List the stages of the working directory and all they need, in an order that works, each with what it needs.
+    """List the stages of the working directory in an order that works, each with what it needs.
+
+    What a DVC process left that was killed while it wrote one of its files is put right first.
 
     Raises:
         BadInput: DVC cannot read the graph.
+        Busy: another process is at one of the files.
     """
     with open_repository() as repository:
+        assert repository.tmp_dir
+        mend_path_locks(Path(repository.tmp_dir))
         try:
-            own = repository.stage.collect(PROJECT_FILE)
-            graph = repository.index.graph
+            try:
+                graph = read_index(repository).graph
+            except DvcException:
+                mend_lock_file(repository)
+                graph = read_index(repository).graph
         except DvcException as error:
             raise BadInput(f"{PROJECT_FILE}: {error}") from error
-        needed = graph.subgraph(set(own).union(*(nx.descendants(graph, stage) for stage in own)))
-        order = list(nx.topological_sort(needed.reverse()))
-        return {stage.addressing: [need.addressing for need in needed.successors(stage)] for stage in order}
+        order = list(nx.topological_sort(graph.reverse()))
+        return {stage.addressing: [need.addressing for need in graph.successors(stage)] for stage in order}
+
+
+def read_index(repository: Repo) -> Index:
+    """Read the stages of the working directory.
+
+    DVC's own index of a repository has those of all studies, hundreds of them, which takes seconds.
+    """
+    # Not resolved: a study's file is a link, and its stages lie where the link does.
+    return Index.from_file(repository, str(Path(PROJECT_FILE).absolute()))
 
 
 def find_stage(repository: Repo, name: str) -> "Stage":
@@ -174,8 +190,8 @@ def list_unchanged(graph: Mapping[str, Sequence[str]], forced: Collection[str]) 
         forced: stages that count as changed.
     """
     unchanged: dict[str, list[Out]] = {}
-    with suppress(Busy), open_repository(patient=False) as repository:
-        stages = {stage.addressing: stage for stage in repository.index.stages}
+    with suppress(Busy), open_repository(patient=False) as repository, parse_parameters_once():
+        stages = {stage.addressing: stage for stage in read_index(repository).stages}
         for name, needs in graph.items():
             stage = stages[name]
             # One that cannot be looked at is no reason to spoil the run of others.
@@ -183,6 +199,23 @@ def list_unchanged(graph: Mapping[str, Sequence[str]], forced: Collection[str]) 
                 if name not in forced and unchanged.keys() >= set(needs) and not stage.changed():
                     unchanged[name] = describe_outs(stage)
     return unchanged
+
+
+@contextmanager
+def parse_parameters_once() -> Iterator[None]:
+    """Have DVC parse a file of parameters once within the block, and not for each stage that depends on it."""
+    parse, parsed = dvc_params.load_path, {}
+
+    def parse_once(path: str, *arguments: Any, **options: Any) -> Any:
+        if path not in parsed:
+            parsed[path] = parse(path, *arguments, **options)
+        return parsed[path]
+
+    dvc_params.load_path = parse_once
+    try:
+        yield
+    finally:
+        dvc_params.load_path = parse
 
 
 def find_cache(folder: Path) -> Path:

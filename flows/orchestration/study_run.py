@@ -26,7 +26,7 @@ from prefect.tasks import Task
 from flows.orchestration.artifacts import Progress, keep_report, keep_tables
 from flows.orchestration.forms import name_study
 from flows.orchestration.gpus import hold_gpus, list_gpus
-from flows.orchestration.graph import Busy, Out, list_unchanged, mend_after_kill, read_graph
+from flows.orchestration.graph import Busy, Out, list_unchanged, read_graph
 from flows.orchestration.nesting import describe_run
 from flows.orchestration.processes import check_signals
 from flows.orchestration.runner import StageFailed, StageRun, StageRunner
@@ -80,7 +80,6 @@ def fulfil(wish: Wish) -> list[StageRun]:
         study = read_study(Path())
         check_stages(study, [*wish.targets, *wish.force])
         make_folders(Path())
-        mend_after_kill()
         graph = select_graph(wish)
         # It has waited for the checkout as long as it had to.
         deadline = time.monotonic() + 3600 * wish.timeout_h

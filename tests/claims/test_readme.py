@@ -103,3 +103,17 @@ def test_curve_over_training_members_is_the_studys():
     for row, prefix in BASELINES.items():
         shown = [f"{100 * figures[f'{prefix}kept_share_unseen']:.0f}" for figures in arms["aligned"].values()]
         assert rows[row] == shown
+
+
+def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
+    path = ROOT / "studies/mnist-seed/data/report/mnist_seed/metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    zoo, found = metrics["zoo"], metrics["reconstruction"]
+    told = README.split("`mnist-seed` was measured")[1].split("\n\n")[0].replace("\n", " ")
+    assert f"with {zoo['num_members']} of its members" in told
+    assert f"right on {100 * zoo['accuracy_mean']:.1f} % of the test images" in told
+    assert show(found, "accuracy_kept_unseen", 100, 1).replace(" [", " % [") in told
+    assert f"the originals are on {100 * found['accuracy_unseen']:.1f} %" in told
+    assert f"so {100 * found['accuracy_kept_unseen'] / found['accuracy_unseen']:.0f} % is kept" in told
+    assert f"Before training it is {100 * found['untrained_accuracy_kept_unseen']:.1f} %" in told
+    assert f"components of the same size {100 * found['pca_accuracy_kept_unseen']:.1f} %" in told

@@ -14,8 +14,9 @@ import pytest
 
 from flows.orchestration.runners import FILE_VARIABLE, Threads
 from flows.orchestration.workers import make_terms, run_on_workers
-from tests.flows.conftest import Toy, ask_server, copy_code
+from tests.flows.conftest import CHECKOUT, Toy, ask_server, copy_code
 from weightspace.config import BadInput
+from weightspace.record import hash_file
 
 RAY = pytest.param("ray", marks=pytest.mark.slow)
 """Ray gives itself 30 s to start, which a busy machine does not keep."""
@@ -216,3 +217,25 @@ def test_server_that_observes_sees_each_shard(project, wanted, server, monkeypat
             return
         time.sleep(0.1)
     raise AssertionError(f"{len(list_shards(server)) - before} task runs of shards, wanted {NUM_SHARDS}")
+
+
+@pytest.mark.slow
+def test_the_quickstart_zoo_has_the_same_bytes_on_threads_on_dask_and_on_ray(tmp_path, monkeypatch):
+    monkeypatch.delenv(FILE_VARIABLE, raising=False)
+    project = Toy(tmp_path / "toy")
+    project.root.mkdir()
+    copy_code(project)
+    project.write("params.yaml", (CHECKOUT / "params.yaml").read_text())
+    assert project.run("-m", "flows.images", "digits").returncode == 0
+    found = {}
+    for kind in ("threads", "dask", "ray"):
+        choose(project, kind)
+        stage = project.start("-m", "flows.zoo", "digits")
+        _, err = stage.communicate(timeout=LIMIT_S)
+        assert stage.returncode == 0, err
+        folder = project.root / "data/zoo/digits"
+        found[kind] = {path.name: hash_file(path) for path in folder.glob("*.parquet")}
+        for path in (folder, project.root / "data/.work/zoo/digits"):
+            shutil.rmtree(path)
+    assert len(found["threads"]) > 1
+    assert found["threads"] == found["dask"] == found["ray"]

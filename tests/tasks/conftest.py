@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from flows.orchestration.runners import Processes
+from flows.orchestration.workers import make_terms, run_on_workers
 from weightspace.config import Config
 from weightspace.images.image_set import ImageSet, write_image_set
 from weightspace.record import write_record
@@ -29,3 +31,14 @@ def tiny_study(tmp_path):
     write_image_set(folder, images)
     write_record(folder, "images", "noise", NoConfig(), {})
     return tmp_path
+
+
+@pytest.fixture
+def run_elsewhere():
+    """Makes the parts of a stage in two processes of their own."""
+
+    def run_all(function, calls):
+        runner = Processes(kind="processes", num_workers=2, threads_per_worker=torch.get_num_threads())
+        run_on_workers(runner, [(function, arguments, make_terms(runner)) for arguments in calls])
+
+    return run_all

@@ -114,3 +114,11 @@ def test_a_worker_that_sees_other_inputs_refuses(study, stage, place):
 
     with pytest.raises(BadInput, match=rf"{stage} [0-9a-f]{{12}} here, wanted 000000000000: all workers"):
         make_embeddings("e", CONFIG, study, mistake_an_input)
+
+
+@pytest.mark.lab
+def test_other_processes_make_the_same_bytes(study, run_elsewhere):
+    make_embeddings("here", CONFIG, study)
+    make_embeddings("there", CONFIG, study, run_elsewhere)
+    files = [read_record(study / "data/embeddings" / name).files for name in ("here", "there")]
+    assert files[0] == files[1]

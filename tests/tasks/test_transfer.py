@@ -84,3 +84,11 @@ def test_a_worker_that_sees_other_inputs_refuses(study):
 
     with pytest.raises(BadInput, match=r"samples [0-9a-f]{12} here, wanted 000000000000: all workers"):
         make_transfer("t", CONFIG, study, alter_samples)
+
+
+@pytest.mark.lab
+def test_other_processes_make_the_same_bytes(study, run_elsewhere):
+    make_transfer("here", CONFIG, study)
+    make_transfer("there", CONFIG, study, run_elsewhere)
+    files = [read_record(study / "data/transfer" / name).files for name in ("here", "there")]
+    assert files[0] == files[1]

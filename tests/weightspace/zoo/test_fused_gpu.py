@@ -59,7 +59,8 @@ def assert_as_exact_as_torch(architecture, recipe, members=2):
         assert error < 2 * (plain - exact).norm() / update + 1e-5
 
 
-SOME = [name if name in ("tanh", "gelu") else pytest.param(name, marks=pytest.mark.slow) for name in ACTIVATIONS]
+SOME = [name if name == "gelu" else pytest.param(name, marks=pytest.mark.slow) for name in ACTIVATIONS]
+"""The others take as long; tanh is that of the test of each optimizer."""
 
 
 @pytest.mark.parametrize("activation", SOME)
@@ -105,7 +106,7 @@ def test_a_member_alone_has_the_same_bits_as_among_others(tiny_architecture, tin
     together = train_members_gpu(tiny_architecture, recipe, initial, tiny_images, 1, CPU)
     assert np.isnan(together.properties["test_loss"][1]).all()
     assert np.isfinite(together.weights[[0, 2, 3]]).all()
-    for member in range(4):
+    for member in (0, 2):  # the others take as long
         rows = np.array([member])
         alone = train_members_gpu(tiny_architecture, select_members(recipe, rows), initial[rows], tiny_images, 1, CPU)
         assert alone.weights[0].tobytes() == together.weights[member].tobytes()
