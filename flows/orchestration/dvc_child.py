@@ -16,6 +16,7 @@ from dvc.dvcfile import Lockfile
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize import dumps_yaml
 
+from flows import PARENT
 from flows.orchestration.processes import die_with_parent
 
 HEADER = ("schema: '2.0'\n", "stages:\n")
@@ -74,7 +75,7 @@ def note_stages(lockfile: Lockfile, stages: list[Any], **options: Any) -> None:
 
 
 if __name__ == "__main__":
-    die_with_parent()
+    die_with_parent(PARENT)
     patched: Any = Lockfile
     patched.dump_stages = note_stages
     sys.argv[0] = "dvc"

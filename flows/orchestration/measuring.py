@@ -22,7 +22,8 @@ from weightspace.config import BadInput
 WORSE_STATUS = 3
 """Exit status of `python -m benchmarks rerun` when something got worse."""
 MODULE_PROGRAM = (
-    "import runpy, sys; from flows.orchestration.processes import die_with_parent; die_with_parent(); "
+    "import runpy, sys; from flows import PARENT; from flows.orchestration.processes import die_with_parent; "
+    "die_with_parent(PARENT); "
     "sys.argv[:] = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 )
 RESULT_NAME = "rerun.json"

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from flows import PARENT
 from flows.orchestration.processes import die_with_parent
 from flows.orchestration.runners import Cluster, Processes, Threads, Workers
 from tasks.workers import VISIBLE_GPUS, deal_gpus, list_visible_gpus
@@ -93,7 +94,7 @@ def deal_seats(runner: Processes | Cluster) -> list[dict[str, str]]:
 
 def take_seat(seats: Any) -> None:
     """Make a process that has just started a worker, which ends with whoever started it."""
-    die_with_parent()
+    die_with_parent(PARENT)
     os.environ.update(seats.get())
 
 

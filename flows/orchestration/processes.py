@@ -22,10 +22,16 @@ reasons: list[BaseException] = []
 """What signals that asked this process to end have raised."""
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its parent ends, even when that one is killed. Linux only."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to end this process when its parent ends, even when that one is killed. Linux only.
+
+    Args:
+        parent: who that was when this process started; if it is gone by now, this process ends at once.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if parent is not None and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def exit_on_terminate() -> None:

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flows import PARENT
 from flows.orchestration.nesting import API_URL
 from flows.orchestration.processes import die_with_parent
 from weightspace.config import BadInput
@@ -153,7 +154,7 @@ class LocalServer:
 
 def serve(host: str, port: int, pages: bool) -> None:
     """Serve until told to end, or until the process that started this one is gone."""
-    die_with_parent()
+    die_with_parent(PARENT)
     if pages:
         os.environ.update({"PREFECT_SERVER_API_HOST": host, "PREFECT_SERVER_API_PORT": str(port)})
         # Prefect copies its pages to where it may write, and fills in where the API is.

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows import PARENT
 from flows.orchestration.processes import die_with_parent, exit_on_terminate
 from flows.params import FOLDERS, PARAMS_NAME, Study, list_references, make_folders, read_study, suggest
 from weightspace.config import BadInput, Config
@@ -37,7 +38,7 @@ def run_stage(stage: str, make: Make, **others: Make) -> None:
         others: what makes the entries of other sections whose outputs lie with those of this stage.
     """
     makers = {stage: make, **others}
-    die_with_parent()
+    die_with_parent(PARENT)
     exit_on_terminate()
     show_log()
     try:
