@@ -10,6 +10,8 @@ from jaxtyping import AbstractArray, install_import_hook
 
 # Before torch is loaded: tests run side by side on few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Triton looks when it is imported, by whatever comes first: its kernels run on the CPU, interpreted.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def has_shape(hint: Any) -> bool:

@@ -117,3 +117,13 @@ def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
     assert f"so {100 * found['accuracy_kept_unseen'] / found['accuracy_unseen']:.0f} % is kept" in told
     assert f"Before training it is {100 * found['untrained_accuracy_kept_unseen']:.1f} %" in told
     assert f"components of the same size {100 * found['pca_accuracy_kept_unseen']:.1f} %" in told
+
+
+def test_what_is_said_of_the_trainer_is_in_its_report():
+    path = ROOT / "benchmarks/reports/2026-11-28-zoo.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    told = README.split("## The zoo trainer")[1].split("\n\n")[1].replace("\n", " ")
+    times = [f"{figures[f'{case}_over_baseline']:.0f}" for case in ("cnn_s_b10", "cnn_s_b32", "cnn_l", "small_cnn")]
+    assert "{} times the former for CNN-s at batch 10, {} at batch 32, {} for CNN-l and {} for".format(*times) in told
+    peaks = [value for name, value in figures.items() if name.endswith("peak_fraction")]
+    assert f"at {min(peaks):.2f} to {max(peaks):.2f} of the cores' float32 peak" in told

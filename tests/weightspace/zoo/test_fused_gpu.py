@@ -1,13 +1,8 @@
-"""The GPU engine's kernels, run on the CPU by Triton's interpreter: what they compute, and nothing about speed.
-
-Triton decides when it is imported whether it interprets: the environment says so before anything imports it.
-"""
+"""The GPU engine's kernels, run on the CPU by Triton's interpreter: what they compute, and nothing about speed."""
 
 import os
 import subprocess
 import sys
-
-os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy as np
 import pytest
