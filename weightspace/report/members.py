@@ -133,7 +133,7 @@ def describe_lines(measure: Measure, steady: Lines, broken: Lines) -> str:
     parts = [f"The {measure.name} of each member: {count_lines(steady, 'members')}"]
     if broken.num_members:
         parts.append(f"and {count_lines(broken, 'that diverged, up to the last epoch before')}")
-    text = " ".join(parts)
+    text = " ".join(parts).removesuffix(",")
     ending = "; few losses lie outside." if measure.column.endswith("loss") else "."
     return f"{text}. Median and middle 80% are of all members that have not diverged{ending}"
 

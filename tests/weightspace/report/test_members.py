@@ -5,7 +5,15 @@ import pytest
 
 from tests.weightspace.report.made_up import Plan, make_table
 from weightspace.record import Record
-from weightspace.report.members import MEASURES, MOST_LINES, choose_lines, draw_members_curves, measure_band
+from weightspace.report.members import (
+    MEASURES,
+    MOST_LINES,
+    Lines,
+    choose_lines,
+    describe_lines,
+    draw_members_curves,
+    measure_band,
+)
 from weightspace.report.read import Entry, pick
 
 ACCURACY, LOSS = MEASURES
@@ -49,6 +57,11 @@ def test_caption_counts_the_lines_and_those_that_diverged():
     assert "200 of 249 members, chosen by chance, and 1 that diverged" in accuracy.caption
     assert "few losses lie outside" in loss.caption
     assert accuracy.alt.startswith("Test accuracy of 201 members over epochs")
+
+
+def test_caption_of_many_members_of_which_none_diverged_is_a_sentence():
+    caption = describe_lines(ACCURACY, Lines([np.zeros((2, 2))] * 200, 512), Lines([], 0))
+    assert caption.startswith("The test accuracy of each member: 200 of 512 members, chosen by chance. Median")
 
 
 def test_a_large_zoo_makes_a_small_drawing():
