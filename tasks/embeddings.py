@@ -13,6 +13,7 @@ from tasks.parts import (
     settle_device,
     write_whole,
 )
+from tasks.workers import digest_code
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.embeddings.config import EmbeddingsConfig
@@ -48,7 +49,7 @@ def make_embeddings(name: str, config: EmbeddingsConfig, root: Path, run_all: Ru
     )
     embedders, work = load_embedders(*inputs), locate_work(root, "embeddings", name)
     cuts = {layout: embedder.list_cuts() for layout, embedder in embedders.items()}
-    decides = [config.model_dump(mode="json"), digests, device]
+    decides = [config.model_dump(mode="json"), digests, device, digest_code()]
     paths = {
         layout: [work / f"{digest_value([layout, cut, cuts[layout].step, *decides])}.npz" for cut in some]
         for layout, some in cuts.items()

@@ -16,6 +16,7 @@ from tasks.parts import (
     settle_device,
     write_whole,
 )
+from tasks.workers import digest_code
 from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.embeddings.scores import read_architecture
@@ -50,7 +51,7 @@ def make_transfer(name: str, config: TransferConfig, root: Path, run_all: RunAll
     check_images(architecture, read_image_set(sources["images"]), config.images)
     runs, work = plan_runs(config, starts), locate_work(root, "transfer", name)
     cuts = range(0, len(runs), PART_SIZE)
-    decides = [config.model_dump(mode="json"), digests, device]
+    decides = [config.model_dump(mode="json"), digests, device, digest_code()]
     paths = [work / f"{digest_value([cut, PART_SIZE, *decides])}.parquet" for cut in cuts]
     calls = [(path, cut, config, sources, digests, device) for path, cut in zip(paths, cuts, strict=True)]
     make_missing(make_curves, calls, paths, run_all)

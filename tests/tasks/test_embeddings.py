@@ -122,3 +122,12 @@ def test_other_processes_make_the_same_bytes(study, run_elsewhere):
     make_embeddings("there", CONFIG, study, run_elsewhere)
     files = [read_record(study / "data/embeddings" / name).files for name in ("here", "there")]
     assert files[0] == files[1]
+
+
+def test_parts_of_other_code_are_not_taken_up(study, monkeypatch):
+    original, made = tasks_embeddings.write_part, []
+    monkeypatch.setattr(tasks_embeddings, "write_part", lambda *said: made.append(said) or original(*said))
+    for code, num in (("this", 1), ("this", 1), ("other", 2)):
+        monkeypatch.setattr(tasks_embeddings, "digest_code", lambda code=code: code)
+        make_embeddings("again", CONFIG, study)
+        assert len(made) == num

@@ -92,3 +92,12 @@ def test_other_processes_make_the_same_bytes(study, run_elsewhere):
     make_transfer("there", CONFIG, study, run_elsewhere)
     files = [read_record(study / "data/transfer" / name).files for name in ("here", "there")]
     assert files[0] == files[1]
+
+
+def test_parts_of_other_code_are_not_taken_up(study, monkeypatch):
+    original, made = tasks_transfer.train_runs, []
+    monkeypatch.setattr(tasks_transfer, "train_runs", lambda *said: made.append(said) or original(*said))
+    for code, num in (("this", 1), ("this", 1), ("other", 2)):
+        monkeypatch.setattr(tasks_transfer, "digest_code", lambda code=code: code)
+        make_transfer("again", CONFIG, study)
+        assert len(made) == num
