@@ -75,9 +75,8 @@ class Compiled:
     """For Python; it lets go of Python's lock."""
 
 
-@cache
-def compile_function(source: str, name: str) -> Compiled:
-    """Compile a function of a module, or load it from the cache."""
+def load_function(source: str, name: str) -> Any:
+    """Load a function of a generated module."""
     path = write_module(source)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -85,7 +84,13 @@ def compile_function(source: str, name: str) -> Compiled:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # Numba looks it up when it loads compiled code
     spec.loader.exec_module(module)
-    function = getattr(module, name)
+    return getattr(module, name)
+
+
+@cache
+def compile_function(source: str, name: str) -> Compiled:
+    """Compile a function of a module, or load it from the cache."""
+    function = load_function(source, name)
     num_arguments = len(inspect.signature(function).parameters)
     code: Any = numba.cfunc(types.void(*[types.intp] * num_arguments), cache=True)(function)
     return Compiled(code, code.address, ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * num_arguments)(code.address))

@@ -3,8 +3,6 @@
 Differs: speed has not been measured on a GPU; what is tested is that it computes the same as torch.
 """
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -18,7 +16,7 @@ from weightspace.config import BadInput
 from weightspace.images.image_set import SPLITS, PreparedImages
 from weightspace.networks import Architecture
 from weightspace.zoo import fused_gpu_source as source
-from weightspace.zoo.fused_build import write_module
+from weightspace.zoo.fused_build import load_function
 from weightspace.zoo.fused_kernels import ACTIVATIONS, OPTIMIZERS
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.training import (
@@ -83,14 +81,7 @@ def check_support(recipe: Recipe) -> None:
 @cache
 def build_kernel(text: str, name: str) -> Any:
     """Load a generated kernel; Triton compiles it when it is first launched."""
-    path = write_module(text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return getattr(module, name)
+    return load_function(text, name)
 
 
 class Group:
