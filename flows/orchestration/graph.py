@@ -9,8 +9,9 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -36,6 +37,18 @@ dvc_lock = threading.Lock()
 
 class Busy(Exception):
     """Another DVC process holds what a stage needs; later it may not."""
+
+
+Graph = dict[str, list[str]]
+"""Names of stages in an order that works, each with those that it needs."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a graph, with all that it needs, and which of its stages count as changed."""
+
+    graph: Graph
+    forced: Collection[str] = ()
 
 
 class Out(TypedDict):
@@ -129,7 +142,7 @@ def is_owner(pid: int, written_s: float) -> bool:
         return False
 
 
-def read_graph() -> dict[str, list[str]]:
+def read_graph() -> Graph:
     """List the stages of the working directory in an order that works, each with what it needs.
 
     What a DVC process left that was killed while it wrote one of its files is put right first.
@@ -139,18 +152,55 @@ def read_graph() -> dict[str, list[str]]:
         Busy: another process is at one of the files.
     """
     with open_repository() as repository:
-        assert repository.tmp_dir
-        mend_path_locks(Path(repository.tmp_dir))
+        return order_stages(read_stages(repository))
+
+
+def survey(choose: Callable[[Graph], Part]) -> tuple[Part, dict[str, list[Out]]]:
+    """Read the graph, take a part of it, and find what in that did not change; DVC reads its files once for both.
+
+    Raises:
+        BadInput: DVC cannot read the graph.
+        Busy: another process is at one of the files.
+    """
+    with open_repository() as repository, parse_parameters_once():
+        stages = read_stages(repository)
+        part = choose(order_stages(stages))
+        return part, list_unchanged(stages, part)
+
+
+def read_stages(repository: Repo) -> nx.DiGraph:
+    """Read the graph of stages, each with edges to what it needs; see `read_graph`."""
+    assert repository.tmp_dir
+    mend_path_locks(Path(repository.tmp_dir))
+    try:
         try:
-            try:
-                graph = read_index(repository).graph
-            except DvcException:
-                mend_lock_file(repository)
-                graph = read_index(repository).graph
-        except DvcException as error:
-            raise BadInput(f"{PROJECT_FILE}: {error}") from error
-        order = list(nx.topological_sort(graph.reverse()))
-        return {stage.addressing: [need.addressing for need in graph.successors(stage)] for stage in order}
+            return read_index(repository).graph
+        except DvcException:
+            mend_lock_file(repository)
+            return read_index(repository).graph
+    except DvcException as error:
+        raise BadInput(f"{PROJECT_FILE}: {error}") from error
+
+
+def order_stages(stages: nx.DiGraph) -> Graph:
+    """Name the stages in an order that works, each with the names of what it needs."""
+    order = list(nx.topological_sort(stages.reverse()))
+    return {stage.addressing: [need.addressing for need in stages.successors(stage)] for stage in order}
+
+
+def list_unchanged(stages: nx.DiGraph, part: Part) -> dict[str, list[Out]]:
+    """List the stages of a part that neither changed themselves nor need one that did, each with what it last made.
+
+    Where another process is in the way, a stage is to be looked at in its turn.
+    """
+    unchanged: dict[str, list[Out]] = {}
+    by_name = {stage.addressing: stage for stage in stages}
+    for name, needs in part.graph.items():
+        # One that cannot be looked at is no reason to spoil the run of others.
+        with suppress(DvcException):
+            if name not in part.forced and unchanged.keys() >= set(needs) and not by_name[name].changed():
+                unchanged[name] = describe_outs(by_name[name])
+    return unchanged
 
 
 def read_index(repository: Repo) -> Index:
@@ -179,26 +229,6 @@ def is_changed(name: str) -> bool:
             return find_stage(repository, name).changed()
         except LockError as error:
             raise Busy(" ".join(str(error).split())) from error
-
-
-def list_unchanged(graph: Mapping[str, Sequence[str]], forced: Collection[str]) -> dict[str, list[Out]]:
-    """List the stages that neither changed themselves nor need one that did, each with what it last made.
-
-    One look at all of them; where another process is in the way, each stage is to be looked at in its turn.
-
-    Args:
-        forced: stages that count as changed.
-    """
-    unchanged: dict[str, list[Out]] = {}
-    with suppress(Busy), open_repository(patient=False) as repository, parse_parameters_once():
-        stages = {stage.addressing: stage for stage in read_index(repository).stages}
-        for name, needs in graph.items():
-            stage = stages[name]
-            # One that cannot be looked at is no reason to spoil the run of others.
-            with suppress(DvcException):
-                if name not in forced and unchanged.keys() >= set(needs) and not stage.changed():
-                    unchanged[name] = describe_outs(stage)
-    return unchanged
 
 
 @contextmanager

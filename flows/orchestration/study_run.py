@@ -26,7 +26,7 @@ from prefect.tasks import Task
 from flows.orchestration.artifacts import Progress, keep_report, keep_tables
 from flows.orchestration.forms import name_study
 from flows.orchestration.gpus import hold_gpus, list_gpus
-from flows.orchestration.graph import Busy, Out, list_unchanged, read_graph
+from flows.orchestration.graph import Busy, Graph, Out, Part, survey
 from flows.orchestration.nesting import describe_run
 from flows.orchestration.processes import check_signals
 from flows.orchestration.runner import StageFailed, StageRun, StageRunner
@@ -80,11 +80,12 @@ def fulfil(wish: Wish) -> list[StageRun]:
         study = read_study(Path())
         check_stages(study, [*wish.targets, *wish.force])
         make_folders(Path())
-        graph = select_graph(wish)
+        part, unchanged = survey(lambda graph: select_part(graph, wish))
         # It has waited for the checkout as long as it had to.
         deadline = time.monotonic() + 3600 * wish.timeout_h
-        with StageRunner(wish.at_once) as runner, tag_run(name, wish.targets):
-            outcomes = run_stages(StageTasks(runner, study, deadline), name, graph, wish.force)
+        tag_run(name, wish.targets)
+        with StageRunner(wish.at_once) as runner:
+            outcomes = run_stages(StageTasks(runner, study, deadline), name, part, unchanged)
         show_outcomes(name, outcomes, time.monotonic() - started)
         show_reports(name, outcomes, Path(wish.study))
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, StageFailed)]
@@ -128,21 +129,18 @@ def hold_file(path: Path, taken: str) -> Iterator[None]:
         yield
 
 
-def select_graph(wish: Wish) -> dict[str, list[str]]:
-    """Read the part of the graph that is asked for, with all that it needs."""
-    graph = read_graph()
+def select_part(graph: Graph, wish: Wish) -> Part:
+    """Take the part of the graph that is asked for, with all that it needs."""
     wanted = add_needed(graph, select_stages(graph, wish.targets)) if wish.targets else set(graph)
-    return {name: needs for name, needs in graph.items() if name in wanted}
+    part = {name: needs for name, needs in graph.items() if name in wanted}
+    return Part(part, select_stages(part, wish.force))
 
 
-@contextlib.contextmanager
-def tag_run(study: str, targets: Sequence[str]) -> Iterator[None]:
-    """Tag the flow run, and what it starts, by study; the run by targets too, so that it can be found."""
+def tag_run(study: str, targets: Sequence[str]) -> None:
+    """Tag the flow run by study and targets, so that it can be found."""
     with get_client(sync_client=True) as client:
         own = client.read_flow_run(flow_run.id).tags
         client.update_flow_run(flow_run.id, tags=[*own, f"study:{study}", *(f"target:{name}" for name in targets)])
-    with tags(f"study:{study}"):
-        yield
 
 
 class StageTasks:
@@ -207,19 +205,20 @@ def bring_up_to_date(shared: StageTasks, name: str, force: bool, known: list[Out
         raise
 
 
-def run_stages(
-    shared: StageTasks, study: str, graph: Mapping[str, list[str]], force: Sequence[str]
-) -> dict[str, Outcome]:
-    """Run each stage once what it needs is there."""
+def run_stages(shared: StageTasks, study: str, part: Part, unchanged: Mapping[str, list[Out]]) -> dict[str, Outcome]:
+    """Run each stage once what it needs is there.
+
+    Those that did not change have no tags: Prefect asks the server whether tags limit how many tasks run at once, each
+    task on its own, which took most of the time of a run that had nothing to do.
+    """
     futures: dict[str, PrefectFuture[StageRun]] = {}
-    width, forced = max(len(name) for name in graph), select_stages(graph, force)
-    unchanged = list_unchanged(graph, forced)
-    for name, needs in graph.items():
-        with tags(name.partition("@")[0]):
+    width = max(len(name) for name in part.graph)
+    for name, needs in part.graph.items():
+        with tags(*(() if name in unchanged else (f"study:{study}", name.partition("@")[0]))):
             futures[name] = bring_up_to_date.submit(
                 shared,
                 name,
-                name in forced,
+                name in part.forced,
                 unchanged.get(name),
                 width,
                 wait_for=[futures[need] for need in needs],

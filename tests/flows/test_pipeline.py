@@ -51,6 +51,8 @@ def test_pipeline_runs_everything_once_and_shows_it(piped, server):
     assert runs["quickstart: all"] == {"study:quickstart"}
     assert runs["quickstart: images; images@b, forced"] == {"study:quickstart", "target:images"}
     assert set(tasks["zoo@z"]["tags"]) == {"study:quickstart", "zoo"}
+    looked_at = [set(task["tags"]) for task in ask(server, "task_runs/filter") if task["name"] == "images@a"]
+    assert sorted(looked_at, key=len) == [set(), {"study:quickstart", "images"}], "to skip a stage asks for no limits"
 
 
 @pytest.mark.server
