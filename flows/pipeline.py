@@ -1,6 +1,10 @@
 """Bring a study up to date through Prefect: `python -m flows.pipeline [TARGETS]`."""
 
 if __name__ == "__main__":
+    import gc
+
+    # What imports make is no garbage; to look through it took a fifth of a run that has nothing to do.
+    gc.disable()
     # Before Prefect is imported: the command sets the environment that Prefect reads once.
     from flows.orchestration.command import main
 

@@ -1,6 +1,7 @@
 """The command line of `python -m flows.pipeline`."""
 
 import contextlib
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +51,7 @@ def run_command(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = INTERRUPTED_STATUS
+    gc.freeze()  # else Python, as it ends, looks for garbage in all that there is
     sys.exit(status)
 
 
@@ -85,6 +87,8 @@ def run_pipeline(targets: list[str], force: list[str], study: Path, at_once: int
     from flows.orchestration.study_run import RunTimeout
     from flows.pipeline import pipeline
 
+    gc.freeze()
+    gc.enable()
     if server:
         # While it starts, what stops the run is found without a flow run; with a server that is there, the flow tells.
         with contextlib.chdir(study):
