@@ -24,7 +24,7 @@ import psutil
 from benchmarks.fault_studies import STUDIES
 from benchmarks.pipeline import CHECKOUT, OF_THE_USER
 from flows.orchestration.nesting import API_URL
-from flows.orchestration.processes import child_environment
+from flows.orchestration.processes import child_environment, exit_on_terminate
 from flows.orchestration.server import start_server
 from flows.orchestration.settings import apply_settings
 from weightspace.config import BadInput
@@ -158,6 +158,7 @@ def measure(kills: int = 100, study: str = "toy", seed: int = 0, minutes: int = 
         keep: a folder for copies in which something went wrong; none if empty.
     """
     check_study(study)
+    exit_on_terminate()
     deadline = time.monotonic() + 60 * minutes
     generator = random.Random(seed)
     counts: Counter[str] = Counter()
@@ -166,13 +167,12 @@ def measure(kills: int = 100, study: str = "toy", seed: int = 0, minutes: int = 
         STUDIES[study](Path(folder) / "made")
         reference = run_reference(Path(folder) / "made", server, list(DOORS))
         while counts["kills"] < kills and time.monotonic() < deadline:
-            project = copy_project(Path(folder) / "made", Path(folder) / "trial", server)
-            counts += kill_until_done(project, reference, generator, kills - counts["kills"])
-            check_end(project, reference.wanted)
-            faults += project.faults
-            if project.faults and keep:
-                shutil.copytree(project.root, Path(keep) / f"{len(faults)}", symlinks=True)
-            shutil.rmtree(project.root)
+            with borrow_project(Path(folder) / "made", Path(folder) / "trial", server) as project:
+                counts += kill_until_done(project, reference, generator, kills - counts["kills"])
+                check_end(project, reference.wanted)
+                faults += project.faults
+                if project.faults and keep:
+                    shutil.copytree(project.root, Path(keep) / f"{len(faults)}", symlinks=True)
     for name, count in [*sorted(counts.items()), ("faults", len(faults))]:
         print(f"{name:<24} {count:6}")
     for fault in faults:
@@ -211,6 +211,19 @@ def copy_project(source: Path, target: Path, server: str) -> Project:
     kept = {name: value for name, value in child_environment().items() if name not in OF_THE_USER}
     own = {"DVC_SITE_CACHE_DIR": str(target.resolve() / ".dvc/tmp/site"), "OMP_NUM_THREADS": "1"}
     return Project(target.resolve(), {**kept, **own}, server)
+
+
+@contextlib.contextmanager
+def borrow_project(source: Path, target: Path, server: str) -> Iterator[Project]:
+    """Copy a study for as long as the block runs; what then still runs in it is ended, and the copy removed."""
+    project = copy_project(source, target, server)
+    try:
+        yield project
+    finally:
+        for one in project.list_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        shutil.rmtree(project.root)
 
 
 def run_reference(source: Path, server: str, doors: list[str]) -> Reference:

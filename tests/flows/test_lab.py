@@ -128,7 +128,7 @@ class Lab:
 
 SMALLER = {
     "      count: 512\n": "      count: 96\n",
-    "    epochs: 25\n": "    epochs: 5\n",
+    "    epochs: 50\n": "    epochs: 5\n",
     "      steps: 300\n": "      steps: 50\n",
 }
 """The quickstart with a zoo and a training that take seconds; all stages and all else as they are."""
