@@ -70,6 +70,7 @@ def science(meaning: str, better: Better = "higher") -> Figure:
     return Figure(meaning, "science", better)
 
 
+NOOP_WAYS = {"server": "Prefect door, a server running", "embedded": "Prefect door, its own server", "dvc": "DVC door"}
 QUICK_CASES = ("cnn_s_b10",)
 """Networks of the `zoo` benchmark that the quick suite trains."""
 FIGURES: dict[str, Figure] = {
@@ -102,11 +103,33 @@ FIGURES: dict[str, Figure] = {
     "hyperrep.permutations_25000_over_10": Figure(
         "views of orders drawn anew, over views of one of ten orders", "ratio", "lower", 0.25
     ),
+    "probes.ridge_over_sklearn": Figure("linear probes by scikit-learn in loops, over ours", "ratio", "higher", 0.3),
+    "probes.intervals_over_loop": Figure(
+        "intervals of scores from each round's rows, over ours", "ratio", "higher", 0.3
+    ),
+    "probes.fits_per_s": Figure("linear probes fitted a second", "seconds", "higher"),
     "pipeline.run_s": Figure("seconds of the quickstart study from nothing", "seconds", "lower", quick=False),
     "pipeline.noop_prefect_s": Figure(
         "seconds of the same at once again, Prefect door", "seconds", "lower", quick=False
     ),
     "pipeline.noop_dvc_s": Figure("seconds of the same at once again, DVC door", "seconds", "lower", quick=False),
+    "pipeline.repro_s": Figure("seconds of the same from nothing, DVC door", "seconds", "lower", quick=False),
+    "pipeline.run_over_repro": Figure(
+        "the quickstart study from nothing: Prefect door, over DVC door", "ratio", "lower", 0.1, quick=False
+    ),
+    **{
+        f"pipeline.noop30_{way}_s": Figure(
+            f"seconds to find that none of 30 stages changed: {text}", "seconds", "lower", quick=False
+        )
+        for way, text in NOOP_WAYS.items()
+    },
+    "pipeline.noop30_server_over_dvc": Figure(
+        "to find that none of 30 stages changed: Prefect door with a server, over DVC door",
+        "ratio",
+        "lower",
+        0.5,
+        quick=False,
+    ),
     # Looked at five times a second, so that short peaks are met or missed.
     "pipeline.peak_rss_gib": Figure(
         "most memory of all processes of the quickstart study, GiB", "bytes", "lower", 0.25, quick=False

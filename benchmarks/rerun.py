@@ -32,8 +32,9 @@ SUITES: dict[str, dict[str, tuple[str, ...]]] = {
         "zoo": ("--cases", "cnn_s_b10", "--rounds", "3"),
         "weights": ("--encoded", "0"),
         "hyperrep": (),
+        "probes": (),
     },
-    "full": {"quickstart": (), "zoo": (), "weights": (), "hyperrep": (), "pipeline": ()},
+    "full": {"quickstart": (), "zoo": (), "weights": (), "hyperrep": (), "probes": (), "pipeline": ()},
 }
 """The benchmarks of each suite, with what each is told."""
 

@@ -68,7 +68,7 @@ def test_when_all_fail_nothing_is_kept(tmp_path, monkeypatch):
     ("words", "wanted"),
     [
         (("--suite", "slow"), "--suite: got 'slow', wanted one of quick, full"),
-        (("--only", "quikstart"), "--only: got 'quikstart', wanted some of quickstart, zoo, weights, hyperrep"),
+        (("--only", "quikstart"), "--only: got 'quikstart', wanted some of quickstart, zoo, weights, hyperrep, probes"),
         (("--history", "README.md"), "--history: got README.md, which is a file, wanted a folder"),
         (("--speed", "high"), "benchmark: got --speed, wanted --suite, --history, --only"),
     ],
