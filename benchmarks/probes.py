@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -89,11 +90,17 @@ def score_in_loops(
     sizes, rows, found = np.diff(resampling.starts), np.arange(len(truth)), []
     for counts in resampling.counts:
         chosen = np.repeat(rows, np.repeat(counts.astype(int), sizes))
-        found.append((r2_score(truth[chosen], guess[chosen]), kendalltau(truth[chosen], guess[chosen]).statistic))
+        found.append(score_rows(truth[chosen], guess[chosen]))
     low, high = np.quantile(found, BOUNDS, axis=0)
-    whole = r2_score(truth, guess), kendalltau(truth, guess).statistic
-    first, second = (Score(float(whole[i]), float(low[i]), float(high[i])) for i in range(2))
+    whole = score_rows(truth, guess)
+    first, second = (Score(whole[i], float(low[i]), float(high[i])) for i in range(2))
     return first, second
+
+
+def score_rows(truth: Float64[np.ndarray, " rows"], guess: Float64[np.ndarray, " rows"]) -> tuple[float, float]:
+    """Return R2 and Kendall's tau of some rows."""
+    ranked: Any = kendalltau(truth, guess)
+    return float(r2_score(truth, guess)), float(ranked.statistic)
 
 
 def take_turns(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[np.ndarray, np.ndarray]:
