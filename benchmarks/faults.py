@@ -15,16 +15,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import psutil
 
+from benchmarks.fault_project import DOORS, Project, copy_project, end_all_below
 from benchmarks.fault_studies import STUDIES
-from benchmarks.pipeline import CHECKOUT, OF_THE_USER
+from benchmarks.pipeline import CHECKOUT, REPRO
 from flows.orchestration.nesting import API_URL
-from flows.orchestration.processes import child_environment, exit_on_terminate
+from flows.orchestration.processes import exit_on_terminate
 from flows.orchestration.server import start_server
 from flows.orchestration.settings import apply_settings
 from weightspace.config import BadInput
@@ -33,8 +34,6 @@ from weightspace.record import RECORD_NAME, hash_file, read_record
 Victim = Literal["everything", "door", "dvc", "stage", "server"]
 """What is killed: all processes at once, the command that was called, DVC, the stage, or the Prefect server."""
 VICTIMS: tuple[Victim, ...] = get_args(Victim)
-PIPELINE, REPRO = ("-m", "flows.pipeline"), ("-m", "dvc", "repro")
-DOORS = {"pipeline": PIPELINE, "pipeline with own server": PIPELINE, "dvc": REPRO}
 WEIGHTS = {"pipeline": 3, "pipeline with own server": 1, "dvc": 3}
 """How often each door is taken; a server of its own takes longest to start."""
 CUT_SHORT = ("RWLock-file", "dvc.lock")
@@ -77,76 +76,6 @@ class Reference:
     """Digest of every file that they left."""
 
 
-@dataclass
-class Project:
-    """A study in a folder of its own that can be run, killed and looked at."""
-
-    root: Path
-    environment: dict[str, str]
-    server: str
-    """Address of the Prefect server for the door that has no server of its own."""
-    faults: list[str] = field(default_factory=list)
-    """What was found wrong so far, a line each."""
-
-    def start(self, door: str) -> subprocess.Popen[bytes]:
-        """Run the study through a door; what it says is in the file `log`."""
-        served = {API_URL: self.server} if door == "pipeline" else {}
-        with (self.root / "log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, *DOORS[door]],
-                cwd=self.root,
-                env={**self.environment, **served},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def run(self, door: str) -> int:
-        """Run the study to its end; returns the exit status."""
-        return self.start(door).wait()
-
-    def said(self, *words: str) -> bool:
-        """Say whether what ran last said one of some words."""
-        text = (self.root / "log").read_text(errors="replace")
-        return any(word in text for word in words)
-
-    def list_running(self) -> list[psutil.Process]:
-        """List the processes that work in the project's folder."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.cwd() == str(self.root) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def list_work(self) -> dict[str, tuple[int, int]]:
-        """List finished shards with what tells whether a file was written anew."""
-        shards = (self.root / "data/.work").glob("zoo/*/*.parquet")
-        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shards}
-
-    def digest(self) -> dict[str, str]:
-        """Digest every file of every output, and `dvc.lock`."""
-        names = [name for name in self.list_outputs() if name.is_file()]
-        return {str(path.relative_to(self.root)): hash_file(path) for path in [*names, self.root / "dvc.lock"]}
-
-    def list_outputs(self) -> Iterator[Path]:
-        """Yield all that lies in the places of outputs."""
-        for place in sorted((self.root / "data").glob("[!.]*/[!.]*")):
-            yield from sorted(place.rglob("*"))
-
-    def watch(self) -> int:
-        """Digest what is on disk, cheaply: another number means that something changed."""
-        seen = []
-        for folder in ("data", ".dvc/tmp", ".dvc/cache", "."):
-            for place, folders, files in os.walk(self.root / folder):
-                if folder == ".":
-                    folders.clear()
-                for name in files:
-                    with contextlib.suppress(OSError):
-                        seen.append((place, name, (Path(place) / name).stat().st_mtime_ns))
-        return hash(tuple(seen))
-
-
 def measure(kills: int = 100, study: str = "toy", seed: int = 0, minutes: int = 60, keep: str = "") -> dict[str, float]:
     """Kill so many times, or until the minutes are over, and print what came of it.
 
@@ -163,16 +92,21 @@ def measure(kills: int = 100, study: str = "toy", seed: int = 0, minutes: int = 
     generator = random.Random(seed)
     counts: Counter[str] = Counter()
     faults: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, run_server(Path(folder) / "server") as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        run_server(Path(folder) / "server") as server,
+        end_all_below(Path(folder)),
+    ):
         STUDIES[study](Path(folder) / "made")
         reference = run_reference(Path(folder) / "made", server, list(DOORS))
         while counts["kills"] < kills and time.monotonic() < deadline:
-            with borrow_project(Path(folder) / "made", Path(folder) / "trial", server) as project:
-                counts += kill_until_done(project, reference, generator, kills - counts["kills"])
-                check_end(project, reference.wanted)
-                faults += project.faults
-                if project.faults and keep:
-                    shutil.copytree(project.root, Path(keep) / f"{len(faults)}", symlinks=True)
+            project = copy_project(Path(folder) / "made", Path(folder) / "trial", server)
+            counts += kill_until_done(project, reference, generator, kills - counts["kills"])
+            check_end(project, reference.wanted)
+            faults += project.faults
+            if project.faults and keep:
+                shutil.copytree(project.root, Path(keep) / f"{len(faults)}", symlinks=True)
+            shutil.rmtree(project.root)
     for name, count in [*sorted(counts.items()), ("faults", len(faults))]:
         print(f"{name:<24} {count:6}")
     for fault in faults:
@@ -203,27 +137,6 @@ def run_server(home: Path) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
-
-
-def copy_project(source: Path, target: Path, server: str) -> Project:
-    """Copy a study that has not run; the copy shares nothing with it, nor with the user's own."""
-    shutil.copytree(source, target, symlinks=True)
-    kept = {name: value for name, value in child_environment().items() if name not in OF_THE_USER}
-    own = {"DVC_SITE_CACHE_DIR": str(target.resolve() / ".dvc/tmp/site"), "OMP_NUM_THREADS": "1"}
-    return Project(target.resolve(), {**kept, **own}, server)
-
-
-@contextlib.contextmanager
-def borrow_project(source: Path, target: Path, server: str) -> Iterator[Project]:
-    """Copy a study for as long as the block runs; what then still runs in it is ended, and the copy removed."""
-    project = copy_project(source, target, server)
-    try:
-        yield project
-    finally:
-        for one in project.list_running():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        shutil.rmtree(project.root)
 
 
 def run_reference(source: Path, server: str, doors: list[str]) -> Reference:

@@ -58,7 +58,7 @@ def measure(parts: str = "quickstart,overhead,noop30") -> dict[str, float]:
         figures["run_over_repro"] = figures["run_s"] / figures["repro_s"]
     print(f"{psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB of memory")
     for name, value in figures.items():
-        print(f"{name:18} {value:8.2f}")
+        print(f"{name:22} {value:8.2f}")
     return figures
 
 

@@ -59,10 +59,9 @@ def measure() -> dict[str, float]:
 def compare() -> dict[str, float]:
     """Compare both parts of the stage with loops."""
     task = make_task(MEMBERS)
-    found = predict_by_ridge(task.features, task.targets, task.split, PENALTIES, True)
-    truth, guess = task.targets[task.test, 0], found[task.test, 0]
-    resampling = draw_resampling(task.members[task.test], ROUNDS, SEED)
     fit = partial(predict_by_ridge, task.features, task.targets, task.split, PENALTIES, True)
+    truth, guess = task.targets[task.test, 0], fit()[task.test, 0]
+    resampling = draw_resampling(task.members[task.test], ROUNDS, SEED)
     fits, loops = take_turns(fit, partial(predict_in_loops, task))
     scores, rounds = take_turns(
         lambda: (score_r2(truth, guess, resampling), score_kendall_tau(truth, guess, resampling)),

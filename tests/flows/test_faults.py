@@ -10,8 +10,9 @@ import time
 import psutil
 import pytest
 
+from benchmarks.fault_project import copy_project
 from benchmarks.fault_studies import STUDIES
-from benchmarks.faults import check_end, copy_project, kill_until_done, run_reference
+from benchmarks.faults import check_end, kill_until_done, run_reference
 from flows.orchestration.graph import is_owner, read_graph
 from flows.orchestration.runner import StageFailed, StageRunner
 

@@ -71,7 +71,11 @@ def test_one_look_at_all_stages_finds_those_that_need_not_be_looked_at_again(toy
     assert set(list_unchanged("images@a")) == {"images@b"}
     assert set(survey(lambda graph: Part({"images@b": graph["images@b"]}))[1]) == {"images@b"}
     toy.change("epochs: 1", "epochs: 2")
+    held = LockFile(str(toy.root / ".dvc/tmp/lock"))
+    released: list[bool] = []
+    threading.Timer(0.7, lambda: (released.append(True), held.close())).start()
     assert set(list_unchanged()) == {"images@a", "images@b"}
+    assert released, "it waits for another DVC process"
 
 
 def test_lock_file_that_another_process_is_writing_is_not_read(toy, runner):
