@@ -32,10 +32,11 @@ from weightspace.networks import (
 )
 from weightspace.zoo import torch_engine
 from weightspace.zoo.fused_build import compile_function
-from weightspace.zoo.fused_cpu import Group, Run, Work, train_members_fused
+from weightspace.zoo.fused_cpu import Group, Run, train_members_fused
 from weightspace.zoo.fused_source import HEADER, list_shapes
 from weightspace.zoo.fused_tables import make_vectors
 from weightspace.zoo.fused_vectors import LANES
+from weightspace.zoo.fused_work import Work
 from weightspace.zoo.training import Recipe
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -231,7 +232,7 @@ def prepare_fused(architecture: Architecture, batch_size: int) -> list[tuple[Gro
     recipe, weights = make_recipe(members, batch_size), draw_weights(architecture, members)
     run = Run(architecture, recipe, weights, make_images(architecture), 1)
     groups = [Group(run, np.arange(i, i + LANES)) for i in range(0, members, LANES)]
-    return [(group, Work(run, group.state)) for group in groups]
+    return [(group, Work(run.plan, group.state)) for group in groups]
 
 
 def measure_fused(prepared: list[tuple[Group, Work]]) -> float:

@@ -13,7 +13,7 @@ from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
 from weightspace.networks import Activation, Architecture, read_chain
 from weightspace.store import Checkpoints
-from weightspace.zoo.evaluate import evaluate_members, iterate_logits
+from weightspace.zoo.evaluate import compute_logits
 
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
@@ -23,8 +23,8 @@ class Outcome:
     """What networks do on images."""
 
     val_accuracy: Float32[np.ndarray, " networks"]
+    """An output that is not finite is wrong, here and on test images."""
     test_accuracy: Float32[np.ndarray, " networks"]
-    """An output that is not finite is wrong."""
     test_loss: Float32[np.ndarray, " networks"]
     answers: Int64[np.ndarray, "networks images"]
     """The class that each gives each test image, -1 where an output is not finite."""
@@ -75,13 +75,17 @@ def score_networks(
         if not len(rows):
             continue
         part = weights[torch.from_numpy(rows).to(device)]
-        _, accuracy = evaluate_members(architecture, part, activation, images.val, images.val_labels)
-        val_accuracy[rows] = accuracy.nan_to_num(0).cpu().numpy()
-        logits = torch.cat([found for _, found in iterate_logits(architecture, part, activation, images.test)], dim=1)
+        logits = compute_logits(architecture, part, activation, images.val)
+        val_accuracy[rows] = (choose_classes(logits) == images.val_labels).float().mean(1).cpu().numpy()
+        logits = compute_logits(architecture, part, activation, images.test)
         labels = images.test_labels.expand(len(rows), -1)
         test_loss[rows] = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1).cpu().numpy()
-        # A class that no image has stands for no answer.
-        given = torch.where(logits.isfinite().all(2), logits.argmax(2), -1)
+        given = choose_classes(logits)
         test_accuracy[rows] = (given == labels).float().mean(1).cpu().numpy()
         answers[rows] = given.cpu().numpy()
     return Outcome(val_accuracy, test_accuracy, test_loss, answers, answers != images.test_labels.cpu().numpy())
+
+
+def choose_classes(logits: Float32[Tensor, "networks images classes"]) -> Int64[Tensor, "networks images"]:
+    """Return the most likely class of each image; -1, a class that no image has, where an output is not finite."""
+    return torch.where(logits.isfinite().all(2), logits.argmax(2), -1)

@@ -80,12 +80,21 @@ def evaluate_members(
 
 
 @torch.no_grad()
-def predict_classes(
-    architecture: Network,
+def compute_logits(
+    architecture: Architecture,
     weights: Float32[Tensor, "members weights"],
-    activation: Activation | None,
+    activation: Activation,
     images: Float32[Tensor, "images channels height width"],
-) -> Int64[Tensor, "members images"]:
-    """Return each member's most likely class for each image."""
-    parts = [logits.argmax(-1) for _, logits in iterate_logits(architecture, weights, activation, images)]
-    return torch.cat(parts, dim=1)
+) -> Float32[Tensor, "members images classes"]:
+    """Compute the members' logits for images, without dropout: on a CPU with the fused engine's kernels, else torch's.
+
+    A member with weights that are not finite has logits that are not-a-number: an activation may hide them.
+    """
+    if weights.device.type == "cpu":
+        from weightspace.zoo.fused_predict import predict_logits_fused  # Numba takes a second to import
+
+        logits = predict_logits_fused(architecture, weights, activation, images)
+    else:
+        logits = torch.cat([part for _, part in iterate_logits(architecture, weights, activation, images)], dim=1)
+    logits[~weights.isfinite().all(1)] = torch.nan
+    return logits

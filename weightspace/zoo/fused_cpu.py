@@ -10,14 +10,11 @@ from jaxtyping import Float32, Int32, Int64
 
 from weightspace.config import BadInput
 from weightspace.images.image_set import SPLITS, PreparedImages
-from weightspace.networks import Architecture, build_layout
+from weightspace.networks import Architecture
 from weightspace.zoo import fused_driver as driver
 from weightspace.zoo import fused_kernels as kernels
 from weightspace.zoo.fused_build import compile_driver, compile_kernel
-from weightspace.zoo.fused_source import list_shapes
 from weightspace.zoo.fused_tables import (
-    ImageTable,
-    lay_rows,
     make_table,
     make_vectors,
     select_lanes,
@@ -26,12 +23,10 @@ from weightspace.zoo.fused_tables import (
     tabulate_schedule,
     tabulate_shares,
 )
-from weightspace.zoo.fused_vectors import LANES, MASK_BYTES, VECTOR_BYTES
+from weightspace.zoo.fused_vectors import LANES
+from weightspace.zoo.fused_work import NUM_STATE_TABLES, Work, build_plan
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_labels, draw_order, draw_subset
-
-NUM_TABLES = 5
-"""Of a group's state: weights, gradients, two moments, room for gradients."""
 
 
 def train_members_fused(
@@ -71,31 +66,19 @@ def check_support(recipe: Recipe, device: torch.device) -> None:
 
 
 @dataclass(frozen=True)
-class Kernels:
-    """Compiled code: per block the addresses of forward, weight gradient, input gradient and activation."""
+class Training:
+    """Compiled code that only training needs: a kernel an optimizer, and the loops over images."""
 
-    blocks: tuple[tuple[int, int, int, int], ...]
     updates: dict[str, int]
     train_epoch: Callable[[int], None]
     evaluate: Callable[[int], None]
 
 
-def build_kernels(architecture: Architecture, recipe: Recipe) -> Kernels:
+def compile_training(recipe: Recipe) -> Training:
     """Compile what a recipe needs, or load it from the cache."""
-    blocks = []
-    for block, shape in zip(architecture.blocks, list_shapes(architecture), strict=True):
-        activation = recipe.activation if block.activate else None
-        blocks.append(
-            (
-                compile_kernel(kernels.write_forward(shape)),
-                compile_kernel(kernels.write_weight_gradient(shape)),
-                compile_kernel(kernels.write_input_gradient(shape)) if blocks else 0,
-                compile_kernel(kernels.write_activate(activation)),
-            )
-        )
     names = np.unique(np.asarray(recipe.optimizer)).tolist()
     updates = {name: compile_kernel(kernels.write_update(name)) for name in names}
-    return Kernels(tuple(blocks), updates, compile_driver("train_epoch"), compile_driver("evaluate"))
+    return Training(updates, compile_driver("train_epoch"), compile_driver("evaluate"))
 
 
 class Run:
@@ -111,18 +94,15 @@ class Run:
     ) -> None:
         self.architecture, self.recipe, self.epochs = architecture, recipe, epochs
         self.initial = initial.detach().cpu().numpy()
-        self.kernels = build_kernels(architecture, recipe)
+        self.plan, self.training = build_plan(architecture, recipe.activation), compile_training(recipe)
         self.tables = {s: make_table(getattr(images, s), getattr(images, f"{s}_labels")) for s in SPLITS}
-        layout = build_layout(architecture)
-        self.num_weights = layout.num_weights
-        self.offsets = [layout.layer_slice(layer).start for layer in range(layout.num_layers)]
         shape = (len(self.initial), epochs + 1)
-        self.weights = np.empty((*shape, self.num_weights), np.float32)
+        self.weights = np.empty((*shape, self.plan.num_weights), np.float32)
         self.properties = {name: np.empty(shape, np.float32) for name in PROPERTIES}
 
     def advance(self, group: "Group", epoch: int) -> None:
         """Train a group for an epoch (not for epoch 0) and keep its weights and properties."""
-        work = Work(self, group.state)
+        work = Work(self.plan, group.state)
         if epoch:
             group.train_epoch(epoch, work)
         real = len(group.members)
@@ -154,65 +134,6 @@ def advance_all(run: Run, groups: list["Group"], on_epoch: Callable[[int], None]
             pool.shutdown(cancel_futures=True)  # after an error or an interrupt, what has not begun never does
 
 
-class Work:
-    """Buffers for one image of a group, the program that uses them, and the job that says on what."""
-
-    def __init__(self, run: Run, state: Float32[np.ndarray, "tables weights lanes"]) -> None:
-        shapes, blocks = list_shapes(run.architecture), run.architecture.blocks
-        self.program = np.zeros((len(shapes), driver.NUM_COLUMNS), np.int64)
-        self.job = np.zeros(driver.NUM_FIELDS, np.int64)
-        self.kept: dict[int, np.ndarray] = {}
-        self.buffers = [make_vectors(run.tables["train"].pixels.shape[1])]
-        for number, row in enumerate(self.program):
-            units = shapes[number].num_units
-            masks = -(-2 * units * MASK_BYTES // VECTOR_BYTES)
-            slope, delta, winners, out = (make_vectors(n) for n in (units, units, masks, units))
-            row[[driver.FORWARD, driver.WEIGHT_GRADIENT, driver.INPUT_GRADIENT, driver.ACTIVATE]] = run.kernels.blocks[
-                number
-            ]
-            row[[driver.ENTRY, driver.SLOPE, driver.DELTA, driver.WINNERS, driver.OUT]] = [
-                array.ctypes.data for array in (self.buffers[-1], slope, delta, winners, out)
-            ]
-            row[[driver.WEIGHTS, driver.GRADIENT]] = [state[i, run.offsets[number] :].ctypes.data for i in (0, 1)]
-            row[[driver.UNITS, driver.HAS_DROPOUT]] = units, blocks[number].dropout
-            self.buffers += [slope, delta, winners, out]
-        self.set_tables({driver.PROGRAM: self.program, driver.STATE: state})
-        self.set_numbers({driver.NUM_BLOCKS: len(shapes), driver.NUM_WEIGHTS: run.num_weights})
-
-    def set_tables(self, tables: dict[int, np.ndarray]) -> None:
-        """Enter tables into the job and keep them alive."""
-        for field, table in tables.items():
-            assert table.flags.c_contiguous
-            self.job[field] = table.ctypes.data
-        self.kept |= tables
-
-    def set_numbers(self, numbers: dict[int, int]) -> None:
-        """Enter numbers into the job."""
-        for field, number in numbers.items():
-            self.job[field] = number
-
-    def set_rows(
-        self,
-        table: ImageTable,
-        parts: list[Int64[np.ndarray, " _"]],
-        counts: Int32[np.ndarray, " lanes"],
-        labels: Int32[np.ndarray, "images lanes"] | None = None,
-    ) -> None:
-        """Enter the images that lanes see, in this order, with labels of their own or the table's."""
-        order = lay_rows(parts)
-        self.set_tables(
-            {
-                driver.IMAGES: table.pixels,
-                driver.ORDER: order,
-                driver.LABELS: table.labels[order] if labels is None else np.take_along_axis(labels, order, 0),
-                driver.COUNTS: counts,
-            }
-        )
-        self.set_numbers(
-            {driver.WIDTH: table.pixels.shape[1], driver.LEAST: int(counts.min()), driver.MOST: int(counts.max())}
-        )
-
-
 class Group:
     """A member for each lane (the last one repeated to fill up) and their state."""
 
@@ -227,10 +148,10 @@ class Group:
             for seed, count in zip(self.lanes.seed, self.counts, strict=True)
         ]
         self.labels = self.draw_labels(run.tables["train"].labels)
-        self.state = make_vectors(NUM_TABLES, run.num_weights)
+        self.state = make_vectors(NUM_STATE_TABLES, run.plan.num_weights)
         self.state[0] = run.initial[rows].T
         self.dropout = tabulate_dropout(self.lanes)
-        self.updates = np.array([run.kernels.updates[name] for name in self.lanes.optimizers])
+        self.updates = np.array([run.training.updates[name] for name in self.lanes.optimizers])
 
     def draw_labels(self, labels: Int32[np.ndarray, " images"]) -> Int32[np.ndarray, "images lanes"] | None:
         """Return the training labels that each lane sees; None: all see the true ones."""
@@ -260,7 +181,7 @@ class Group:
             }
         )
         work.set_numbers({driver.NUM_UPDATES: len(self.updates), driver.DROPS: drops})
-        self.run.kernels.train_epoch(work.job.ctypes.data)
+        self.run.training.train_epoch(work.job.ctypes.data)
 
     def evaluate(self, split: str, work: Work) -> tuple[Float32[np.ndarray, " lanes"], Float32[np.ndarray, " lanes"]]:
         """Measure loss and accuracy of each lane on a split; of the training images on its own."""
@@ -272,6 +193,6 @@ class Group:
         work.set_rows(table, parts, counts, labels)
         result = make_vectors(2)
         work.set_tables({driver.RESULT: result, driver.KEYS: self.dropout, driver.DROPOUT: self.dropout})
-        self.run.kernels.evaluate(work.job.ctypes.data)
+        self.run.training.evaluate(work.job.ctypes.data)
         loss, accuracy = result / counts.astype(np.float32)
         return loss, accuracy + 0 * loss  # not-a-number stays visible

@@ -46,7 +46,7 @@ from weightspace.zoo.fused_vectors import (
     DROPS,  # 1 where a lane has dropout
     KEYS,  # per row: hash of seed, step and image
     DROPOUT,  # two rows: what a hash must reach to keep a unit, and what a kept unit is multiplied by
-    RESULT,  # two rows: summed loss, right answers
+    RESULT,  # of `evaluate` two rows: summed loss, right answers; of `predict` each image's logits
     NUM_FIELDS,
 ) = range(21)
 # A row of a program.
@@ -211,4 +211,17 @@ def evaluate(job: int) -> None:
         right = right + select(busy, select(hit, 1.0, 0.0), 0.0)
     store(result, 0, loss)
     store(result, 1, right)
+    set_float_mode(mode)
+
+
+def predict(job: int) -> None:
+    """Write the logits of each lane for each of its rows."""
+    mode = set_float_mode(FLUSH_DENORMALS)
+    last = load_integer(job, PROGRAM) + (load_integer(job, NUM_BLOCKS) - 1) * PROGRAM_ROW_BYTES
+    logits, num_classes, result = load_integer(last, OUT), load_integer(last, UNITS), load_integer(job, RESULT)
+    for row in range(load_integer(job, MOST)):
+        gather_images(job, row)
+        run_forward(job, row, 0)
+        for c in range(num_classes):
+            store(result, row * num_classes + c, load(logits, c))
     set_float_mode(mode)

@@ -30,12 +30,22 @@ class ImageTable:
     labels: Int32[np.ndarray, " images"]
 
 
-def make_table(images: torch.Tensor, labels: torch.Tensor) -> ImageTable:
+def pad_width(num_pixels: int) -> int:
+    """Return how wide rows are that hold so many numbers: a multiple of the lanes."""
+    return -(-num_pixels // LANES) * LANES
+
+
+def lay_pixels(images: torch.Tensor) -> Float32[np.ndarray, "images width"]:
     """Lay images out for the kernels."""
     flat = images.detach().cpu().flatten(1).numpy()
-    pixels = np.zeros((len(flat), -(-flat.shape[1] // LANES) * LANES), np.float32)
+    pixels = np.zeros((len(flat), pad_width(flat.shape[1])), np.float32)
     pixels[:, : flat.shape[1]] = flat
-    return ImageTable(pixels, labels.cpu().numpy().astype(np.int32))
+    return pixels
+
+
+def make_table(images: torch.Tensor, labels: torch.Tensor) -> ImageTable:
+    """Lay images and their labels out for the kernels."""
+    return ImageTable(lay_pixels(images), labels.cpu().numpy().astype(np.int32))
 
 
 def lay_rows(parts: list[Int64[np.ndarray, " _"]]) -> Int32[np.ndarray, "rows lanes"]:
