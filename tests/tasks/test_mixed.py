@@ -43,7 +43,7 @@ def make_probes_config(**changes):
         "every_epochs": 1,
         "ridge": {"scaling": "standard", "penalties": [1.0]},
         "logistic": {"penalties": [1.0], "iterations": 20},
-        "boosted": {"targets": [], "iterations": 5, "learning_rate": 0.3, "leaves": 7, "widest": 50},
+        "boosted": {"targets": [], "iterations": 5, "learning_rate": 0.3, "leaves": 7, "bins": 63, "widest": 50},
         "resamples": 10,
         "seed": 0,
     }

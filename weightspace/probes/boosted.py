@@ -25,6 +25,7 @@ def predict_by_boosting(
         max_iter=config.iterations,
         learning_rate=config.learning_rate,
         max_leaf_nodes=config.leaves,
+        max_bins=config.bins,
         early_stopping=False,  # pyright: ignore[reportArgumentType]  (its stub knows only the default)
         random_state=seed,
     )

@@ -26,7 +26,7 @@ def make_config(**changes: object) -> ProbesConfig:
         "every_epochs": 1,
         "ridge": {"scaling": "standard", "penalties": [1e-3, 1.0, 1e3]},
         "logistic": {"penalties": [1.0, 100.0], "iterations": 50},
-        "boosted": {"targets": [], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "widest": 50},
+        "boosted": {"targets": [], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "bins": 63, "widest": 50},
         "resamples": 50,
         "seed": 0,
     }
@@ -72,7 +72,7 @@ def test_truths_of_test_members_change_no_prediction():
         test_accuracy=np.where(is_test, 5.0, TABLE["test_accuracy"]),
         activation=np.where(is_test, "gelu", TABLE["activation"]),
     )
-    boosted = {"targets": ["test_accuracy"], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "widest": 50}
+    boosted = {"targets": ["test_accuracy"], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "bins": 63, "widest": 50}
     config = make_config(features=["embedding", "statistics_7"], boosted=boosted)
     one, other = (run_probes(config, data, EMBEDDINGS) for data in (DATA, changed))
     assert (one.predictions["prediction"] == other.predictions["prediction"]).all()
@@ -98,7 +98,7 @@ def test_a_target_that_does_not_vary_is_left_out():
     ("target", "features"), [("epoch", "epoch_only"), ("epoch", "factors_epoch"), ("lr", "factors")]
 )
 def test_features_never_contain_the_target(target, features):
-    boosted = {"targets": [target], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "widest": 50}
+    boosted = {"targets": [target], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "bins": 63, "widest": 50}
     config = make_config(targets=[target, "test_accuracy"], features=[features], boosted=boosted)
     scores = run_probes(config, DATA, EMBEDDINGS).scores
     told = scores[(scores["target"] == target) & (scores["split"] == "test") & (scores["measure"] == "r2")]
@@ -132,7 +132,7 @@ def test_epochs_are_chosen_by_first_and_step():
 
 
 def test_sets_wider_than_the_bound_are_not_boosted():
-    boosted = {"targets": ["test_accuracy"], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "widest": 50}
+    boosted = {"targets": ["test_accuracy"], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "bins": 63, "widest": 50}
     config = make_config(features=["weights", "statistics_7"], boosted=boosted)
     scores = run_probes(config, DATA, EMBEDDINGS).scores
     assert set(scores.loc[scores["probe"] == "boosted", "features"]) == {"statistics_7"}
