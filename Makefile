@@ -1,5 +1,7 @@
 # `make run` and `make test` set up what they need in .venv and do the rest.
 PYTHON ?= python3
+# What is installed is compiled when it is first loaded: compiling all of it would take another minute or two.
+PIP := .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
 BIN := .venv/bin
 
 .PHONY: help run dvc test test-lab test-slow lint
@@ -34,13 +36,13 @@ lint: .venv/installed-dev
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv; this takes a few minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(PIP) --editable .
 	@touch $@
 
 # Groups of dependencies need a newer pip than Python 3.11 comes with.
 .venv/installed-dev: pyproject.toml constraints.txt
 	@echo "installing into .venv; this takes a few minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt pip
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@$(PIP) pip
+	@$(PIP) --editable . --group dev
 	@touch .venv/installed $@

@@ -78,6 +78,9 @@ FIGURES: dict[str, Figure] = {
     "zoo.cost_4096_over_16": Figure(
         "time a member for a zoo of 4,096, over that for a zoo of 16", "ratio", "lower", 0.3
     ),
+    "zoo.logits_over_torch": Figure(
+        "networks run on the same images, over torch's batched operations", "ratio", "higher", 0.3
+    ),
     "zoo.mnist_seed_s": Figure(
         "seconds of the published MNIST seed zoo on a GPU", "seconds", "lower", quick=False, gpu=True
     ),

@@ -31,8 +31,10 @@ from weightspace.networks import (
     trace_shapes,
 )
 from weightspace.zoo import torch_engine
+from weightspace.zoo.evaluate import iterate_logits
 from weightspace.zoo.fused_build import compile_function
 from weightspace.zoo.fused_cpu import Group, Run, train_members_fused
+from weightspace.zoo.fused_predict import predict_logits_fused
 from weightspace.zoo.fused_source import HEADER, list_shapes
 from weightspace.zoo.fused_tables import make_vectors
 from weightspace.zoo.fused_vectors import LANES
@@ -96,6 +98,7 @@ def measure(cases: str = "", rounds: int = ROUNDS) -> dict[str, float]:
             figures[f"{case.removesuffix('_b10')}_peak_fraction"] = fraction
             print(f"{case:<10} one core's peak in multiply-adds: {peak / 1e9:.0f} GFLOP/s, of which {fraction:.0%}")
     figures["cost_4096_over_16"] = measure_cost(4096) / measure_cost(16)
+    figures["logits_over_torch"] = measure_logits(rounds)
     if GPU_CASE in names:
         figures |= measure_seed_zoo(count_flops(build_cnn_s()))
     print()
@@ -256,6 +259,24 @@ def measure_cost(members: int) -> float:
     for _ in range(calls):
         train_members_fused(architecture, recipe, weights, images, 1, torch.device("cpu"))
     return (time.process_time() - start) / calls / members
+
+
+def measure_logits(rounds: int) -> float:
+    """Return how many times faster than torch's batched operations networks of CNN-s are run on the same images."""
+    architecture = build_cnn_s()
+    weights, images = draw_weights(architecture, 8 * LANES), make_images(architecture).train
+    ways: dict[str, Callable[[], object]] = {
+        "torch": lambda: list(iterate_logits(architecture, weights, "tanh", images)),
+        "fused": lambda: predict_logits_fused(architecture, weights, "tanh", images),
+    }
+    seconds: dict[str, list[float]] = {how: [] for how in ways}
+    for _ in range(rounds + 1):
+        for how, run in ways.items():
+            start = time.process_time()
+            run()
+            seconds[how].append(time.process_time() - start)
+    torch_s, fused_s = (float(np.median(seconds[how][1:])) for how in ways)  # the first warms up
+    return torch_s / fused_s
 
 
 def count_flops(architecture: Architecture) -> float:

@@ -17,7 +17,14 @@ CONFIG = ProbesConfig.model_validate(
         "every_epochs": 2,
         "ridge": {"scaling": "none", "penalties": [1.0]},
         "logistic": {"penalties": [1.0], "iterations": 20},
-        "boosted": {"targets": ["test_accuracy"], "iterations": 3, "learning_rate": 0.3, "leaves": 4, "bins": 63, "widest": 50},
+        "boosted": {
+            "targets": ["test_accuracy"],
+            "iterations": 3,
+            "learning_rate": 0.3,
+            "leaves": 4,
+            "bins": 63,
+            "widest": 50,
+        },
         "resamples": 20,
         "seed": 0,
     }

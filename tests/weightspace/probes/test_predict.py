@@ -72,7 +72,14 @@ def test_truths_of_test_members_change_no_prediction():
         test_accuracy=np.where(is_test, 5.0, TABLE["test_accuracy"]),
         activation=np.where(is_test, "gelu", TABLE["activation"]),
     )
-    boosted = {"targets": ["test_accuracy"], "iterations": 20, "learning_rate": 0.3, "leaves": 7, "bins": 63, "widest": 50}
+    boosted = {
+        "targets": ["test_accuracy"],
+        "iterations": 20,
+        "learning_rate": 0.3,
+        "leaves": 7,
+        "bins": 63,
+        "widest": 50,
+    }
     config = make_config(features=["embedding", "statistics_7"], boosted=boosted)
     one, other = (run_probes(config, data, EMBEDDINGS) for data in (DATA, changed))
     assert (one.predictions["prediction"] == other.predictions["prediction"]).all()
@@ -132,7 +139,14 @@ def test_epochs_are_chosen_by_first_and_step():
 
 
 def test_sets_wider_than_the_bound_are_not_boosted():
-    boosted = {"targets": ["test_accuracy"], "iterations": 5, "learning_rate": 0.3, "leaves": 4, "bins": 63, "widest": 50}
+    boosted = {
+        "targets": ["test_accuracy"],
+        "iterations": 5,
+        "learning_rate": 0.3,
+        "leaves": 4,
+        "bins": 63,
+        "widest": 50,
+    }
     config = make_config(features=["weights", "statistics_7"], boosted=boosted)
     scores = run_probes(config, DATA, EMBEDDINGS).scores
     assert set(scores.loc[scores["probe"] == "boosted", "features"]) == {"statistics_7"}

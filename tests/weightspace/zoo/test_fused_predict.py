@@ -7,7 +7,13 @@ from weightspace.networks import build_cnn_l, build_cnn_s, build_layout, build_m
 from weightspace.zoo.evaluate import compute_logits
 from weightspace.zoo.fused_predict import IMAGES_AT_ONCE, predict_logits_fused
 
-NETWORKS = [build_cnn_s(), build_cnn_s(channels=3), build_cnn_l(), build_small_cnn(), build_mlp((1, 4, 4), (5,), 4, bias=False)]
+NETWORKS = [
+    build_cnn_s(),
+    build_cnn_s(channels=3),
+    build_cnn_l(),
+    build_small_cnn(),
+    build_mlp((1, 4, 4), (5,), 4, bias=False),
+]
 
 
 def run_by_torch(architecture, weights, activation, images):
