@@ -1,7 +1,8 @@
 # `make run` and `make test` set up what they need in .venv and do the rest.
 PYTHON ?= python3
-# What is installed is compiled when it is first loaded: compiling all of it would take another minute or two.
-PIP := .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
+# Where Python may keep what it compiles, it compiles what it loads: compiling all that is installed takes two minutes.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile,--no-compile)
+PIP := .venv/bin/python -m pip install --quiet $(COMPILE) --constraint constraints.txt
 BIN := .venv/bin
 
 .PHONY: help run dvc test test-lab test-slow lint
