@@ -2,8 +2,8 @@
 PYTHON ?= python3
 # Where Python may keep what it compiles, it compiles what it loads: compiling all that is installed takes two minutes.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile,--no-compile)
-PIP := .venv/bin/python -m pip install --quiet $(COMPILE) --constraint constraints.txt
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet $(COMPILE) --constraint constraints.txt
 
 .PHONY: help run dvc test test-lab test-slow lint
 

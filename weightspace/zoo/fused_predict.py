@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from weightspace.networks import Activation, Architecture
 from weightspace.zoo import fused_driver as driver
 from weightspace.zoo.fused_build import compile_driver
-from weightspace.zoo.fused_tables import lay_pixels, make_vectors
+from weightspace.zoo.fused_tables import lay_pixels, lay_rows, make_vectors
 from weightspace.zoo.fused_vectors import LANES
 from weightspace.zoo.fused_work import Plan, Work, build_plan
 
@@ -53,11 +53,10 @@ def prepare_work(
     lanes: Int64[np.ndarray, " lanes"] = np.minimum(np.arange(LANES), len(weights) - 1)
     state[0] = weights[lanes].T
     work, found, nothing = Work(plan, state), make_vectors(len(pixels), num_classes), make_vectors(2)
-    order = np.repeat(np.arange(len(pixels), dtype=np.int32)[:, None], LANES, axis=1)
     work.set_tables(
         {
             driver.IMAGES: pixels,
-            driver.ORDER: order,
+            driver.ORDER: lay_rows([np.arange(len(pixels))] * LANES),
             driver.RESULT: found,
             driver.KEYS: nothing,
             driver.DROPOUT: nothing,
