@@ -67,8 +67,8 @@ from weightspace.zoo.fused_vectors import (
     NUM_COLUMNS,
 ) = range(14)
 PROGRAM_ROW_BYTES = NUM_COLUMNS * WORD_BYTES
-# A row of a schedule: rate, decay, root, then for each optimizer which lanes take a step with it.
-NUM_FACTORS = 3
+# A row of a schedule: rate, decay, root, momentum, then for each optimizer which lanes take a step with it.
+NUM_FACTORS = 4
 
 
 @inline

@@ -26,6 +26,7 @@ from weightspace.zoo.training import (
     draw_labels,
     draw_order,
     draw_subset,
+    find_momentum,
     mix_bits,
     scale_rate,
 )
@@ -148,18 +149,20 @@ class Group:
         steps = -(-self.num_train // self.batch)
         return np.stack([self.num_train, self.batch, max(0, epoch - 1) * steps], axis=1).astype(np.int32)
 
-    def tabulate_schedule(self, epoch: int) -> Float32[np.ndarray, "members steps 3"]:
-        """Tabulate rate, decay and root of each step, as `fused_tables.tabulate_schedule` does."""
+    def tabulate_schedule(self, epoch: int) -> Float32[np.ndarray, "members steps 4"]:
+        """Tabulate rate, decay, root and momentum of each step, as `fused_tables.tabulate_schedule` does."""
         steps = -(-self.num_train // self.batch)[:, None]
         step = (epoch - 1) * steps + np.arange(steps.max())
-        rate = self.lr[:, None] * scale_rate(self.schedule[:, None], step, self.epochs * steps)
+        total, schedule = self.epochs * steps, self.schedule[:, None]
+        rate = self.lr[:, None] * scale_rate(schedule, step, total)
+        share = find_momentum(self.optimizer, schedule, step, total)
         decay = np.broadcast_to(self.decay[:, None], rate.shape)
         if self.optimizer == "adamw":
             decay = 1 - rate * decay
         if self.optimizer in ("adam", "adamw"):
-            rate = rate / (1 - 0.9 ** (step + 1.0))
+            rate, share = rate / (1 - share ** (step + 1.0)), 1 - share
         root = (1 - 0.999 ** (step + 1.0)) ** -0.5
-        return np.stack([rate, decay, root], axis=2).astype(np.float32)
+        return np.stack([rate, decay, root, share], axis=2).astype(np.float32)
 
     def lay_orders(self, orders: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Upload the image numbers and labels of each member's training images in an order."""

@@ -255,8 +255,9 @@ def differentiate_inputs(
 
 @triton.jit
 def update(
-    weights, gradient, first, second, rate, decay, root, NUM: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr
-):
+    weights, gradient, first, second, rate, decay, root, share,
+    NUM: tl.constexpr, KIND: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Take a step. Source: torch.optim with its default settings."""
     for begin in range(0, NUM, BLOCK):
         i = begin + tl.arange(0, BLOCK)
@@ -270,13 +271,14 @@ def update(
         else:
             g = decay * w + g
         if KIND == "sgd":
-            m = 0.9 * m + g
+            m = share * m + g
             w = w - rate * m
         elif KIND == "rmsprop":
             v = g * g * 0.01 + 0.99 * v
-            w = w - rate * g / (tl.sqrt_rn(v) + 1e-8)
+            m = share * m + g / (tl.sqrt_rn(v) + 1e-8)
+            w = w - rate * m
         else:
-            m = (g - m) * 0.1 + m
+            m = (g - m) * share + m
             v = g * g * 0.001 + 0.999 * v
             w = w - rate * m / (tl.sqrt_rn(v) * root + 1e-8)
         tl.store(weights + i, w, on)

@@ -29,7 +29,7 @@ def train(pixels, order, labels, counts, schedule, words, state, scratch, rows, 
         images = order + step * batch
         size = tl.minimum(batch, count - step * batch)
         key = mix_bits(tl.full([1], 0, tl.uint32) + base + (step + done).to(tl.uint32))
-        numbers = schedule + (member * most + step) * 3
+        numbers = schedule + (member * most + step) * 4
 """
 EVALUATE = """\
 @triton.jit(do_not_specialize=["rows", "room"])
@@ -146,7 +146,7 @@ def write_train(architecture: Architecture, activation: Activation | None, optim
     last, number = len(plan.shapes) - 1, plan.num_weights
     loss = f"{plan.table(last, 0)}, {plan.table(last, 1)}, labels + step * batch, size, {architecture.num_classes}"
     tables = ", ".join(f"weights + {i * number}" for i in range(4))
-    numbers = ", ".join(f"tl.load(numbers + {i})" for i in range(3))
+    numbers = ", ".join(f"tl.load(numbers + {i})" for i in range(4))
     lines = [
         *write_forward(plan, architecture, activation, drops),
         f"differentiate_loss({loss}, {TILE})",

@@ -32,17 +32,25 @@ ACTIVATIONS: dict[Activation | None, tuple[str, ...]] = {
 """How to compute an activation and its slope, with `y` and `slope` from `x`."""
 COUPLED = ("g = fma(decay, w, g)",)
 MOMENTS = (
-    "m = fma(g - m, 0.1, m)",
+    "m = fma(g - m, share, m)",
     "v = fma(g * g, 0.001, 0.999 * v)",
     "w = w - rate * m / fma(sqrt(v), root, 1.0e-8)",
 )
 OPTIMIZERS: dict[Optimizer, tuple[str, ...]] = {
-    "sgd": (*COUPLED, "m = fma(0.9, m, g)", "w = w - rate * m"),
-    "rmsprop": (*COUPLED, "v = fma(g * g, 0.01, 0.99 * v)", "w = w - rate * g / (sqrt(v) + 1.0e-8)"),
+    "sgd": (*COUPLED, "m = fma(share, m, g)", "w = w - rate * m"),
+    "rmsprop": (
+        *COUPLED,
+        "v = fma(g * g, 0.01, 0.99 * v)",
+        "m = fma(share, m, g / (sqrt(v) + 1.0e-8))",
+        "w = w - rate * m",
+    ),
     "adam": (*COUPLED, *MOMENTS),
     "adamw": ("w = w * decay", *MOMENTS),
 }
-"""How to change weight `w` and moments `m`, `v` by gradient `g`. Source: torch.optim with its default settings."""
+"""How to change weight `w` and moments `m`, `v` by gradient `g`. Source: torch.optim with its default settings.
+
+`share` is of the first moment and stays; with Adam it is of the gradient and enters.
+"""
 
 
 def write_forward(shape: Convolution | Linear) -> str:
@@ -105,7 +113,8 @@ def write_update(optimizer: Optimizer) -> str:
     tables = {"w": "weights", "m": "first", "v": "second"}
     changed = [name for name in tables if any(line.startswith(f"{name} =") for line in lines)]
     source = Source("weights, gradient, first, second, number, factors, active")
-    source.add("rate, decay, root = load(factors, 0), load(factors, 1), load(factors, 2)", "on = load(active, 0) > 0.0")
+    source.add("rate, decay, root, share = load(factors, 0), load(factors, 1), load(factors, 2), load(factors, 3)")
+    source.add("on = load(active, 0) > 0.0")
     with source.loop("i", "number"):
         source.add("g = load(gradient, i)", "store(gradient, i, select(on, zeros(), g))")
         source.add(*(f"{name} = load({tables[name]}, i)" for name in changed))

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64, UInt32
 
 from weightspace.zoo.fused_vectors import LANES
-from weightspace.zoo.training import Recipe, mix_bits, scale_rate
+from weightspace.zoo.training import Recipe, find_momentum, mix_bits, scale_rate
 
 UNUSED = -1
 LINE = 16
 """Numbers in a cache line."""
+NUM_FACTORS = 4
+"""Of a row of a schedule: rate, decay, root and momentum; then come the optimizers."""
 
 
 def make_vectors(*shape: int) -> Float32[np.ndarray, "*shape lanes"]:
@@ -109,7 +111,8 @@ def tabulate_schedule(
     """Tabulate after which rows lanes take steps (`UNUSED` elsewhere), and with which numbers.
 
     Returns:
-        For each row the number of its event, and for each event rate, decay, root, and a 1 for each optimizer's lanes.
+        For each row the number of its event, and for each event rate, decay, root, share of the first moment that stays
+        (of the gradient that enters, with Adam), and a 1 for each optimizer's lanes.
     """
     ends = find_ends(lanes)
     rows = np.flatnonzero(ends.any(1))
@@ -118,13 +121,15 @@ def tabulate_schedule(
     step = (epoch - 1) * lanes.steps + rows[:, None] // lanes.batch_size
     time = step + 1.0
     adaptive = np.isin(lanes.optimizer, ["adam", "adamw"])
-    schedule = make_vectors(len(rows), 3 + len(lanes.optimizers))
-    rate = lanes.lr * scale_rate(lanes.schedule, step, epochs * lanes.steps)
-    schedule[:, 0] = rate / np.where(adaptive, 1 - 0.9**time, 1)
+    schedule, total = make_vectors(len(rows), NUM_FACTORS + len(lanes.optimizers)), epochs * lanes.steps
+    rate = lanes.lr * scale_rate(lanes.schedule, step, total)
+    momentum = find_momentum(lanes.optimizer, lanes.schedule, step, total)
+    schedule[:, 0] = rate / np.where(adaptive, 1 - momentum**time, 1)
     schedule[:, 1] = np.where(lanes.optimizer == "adamw", 1 - rate * lanes.weight_decay, lanes.weight_decay)
     schedule[:, 2] = (1 - 0.999**time) ** -0.5
+    schedule[:, 3] = np.where(adaptive, 1 - momentum, momentum)
     for number, optimizer in enumerate(lanes.optimizers):
-        schedule[:, 3 + number] = ends[rows] & (lanes.optimizer == optimizer)
+        schedule[:, NUM_FACTORS + number] = ends[rows] & (lanes.optimizer == optimizer)
     return events, schedule
 
 

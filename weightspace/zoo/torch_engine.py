@@ -23,6 +23,7 @@ from weightspace.zoo.training import (
     draw_labels,
     draw_order,
     draw_subset,
+    find_momentum,
     scale_rate,
     seed_generator,
 )
@@ -123,7 +124,9 @@ class Group:
     def take_step(self, gradient: Float32[Tensor, "members weights"]) -> Float32[Tensor, "members weights"]:
         """Apply each member's optimizer with its own learning rate and weight decay; buffers stay as they are."""
         steps = np.full(len(self.weights), self.step)
-        rate = self.recipe.lr * scale_rate(self.recipe.schedule, steps, np.array(self.num_steps))
+        schedule, total = self.recipe.schedule, np.array(self.num_steps)
+        rate = self.recipe.lr * scale_rate(schedule, steps, total)
+        kept = find_momentum(self.optimizer, schedule, steps, total)
         lr = torch.from_numpy(rate).to(self.weights)[:, None]
         decay = torch.from_numpy(self.recipe.weight_decay).to(self.weights)[:, None]
         if self.learner.trained is not None:
@@ -133,7 +136,7 @@ class Group:
             weights = weights * (1 - lr * decay)
         else:
             gradient = gradient + decay * weights
-        return weights - lr * find_direction(self.optimizer, gradient, self.state, self.step)
+        return weights - lr * find_direction(self.optimizer, gradient, self.state, self.step, kept)
 
     def measure(self) -> dict[str, Float32[Tensor, " members"]]:
         """Measure loss and accuracy on all three splits."""
@@ -182,22 +185,25 @@ def find_direction(
     gradient: Float[Tensor, "members weights"],
     state: tuple[Float[Tensor, "members weights"], Float[Tensor, "members weights"]],
     step: int,
+    kept: Float[np.ndarray, " members"],
 ) -> Float[Tensor, "members weights"]:
     """Turn a gradient into what the learning rate multiplies, and bring the optimizer's state up to date.
 
     Args:
         state: first and second moment, changed in place.
         step: counts from 0.
+        kept: each member's momentum, see `training.find_momentum`.
 
     Source: torch.optim's SGD (momentum 0.9), RMSprop, Adam and AdamW, with their default hyper-parameters.
     """
     first, second = state
+    momentum = torch.from_numpy(kept).to(first)[:, None]
     if optimizer == "sgd":
-        return first.mul_(0.9).add_(gradient).clone()
+        return first.mul_(momentum).add_(gradient).clone()
     if optimizer == "rmsprop":
         second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-        return gradient / (second.sqrt() + 1e-8)
-    first.lerp_(gradient, 0.1)
+        return first.mul_(momentum).addcdiv_(gradient, second.sqrt() + 1e-8).clone()
+    first.lerp_(gradient, torch.from_numpy(1 - kept).to(first)[:, None])
     second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
     root = second.sqrt() / (1 - 0.999 ** (step + 1)) ** 0.5 + 1e-8
-    return first / (1 - 0.9 ** (step + 1)) / root
+    return first / torch.from_numpy(1 - kept ** (step + 1)).to(first)[:, None] / root

@@ -25,7 +25,7 @@ class Recipe:
     activation: Activation | None
     """None: networks have their own."""
     optimizer: Optimizer | np.ndarray
-    """torch's semantics and defaults; SGD with momentum 0.9. A word a member for the fused engine only."""
+    """torch's semantics and defaults; SGD with momentum 0.9. A word a member for the fused engines only."""
     batch_size: int | Int[np.ndarray, " members"]
     """A number a member for the fused engine only.
 
@@ -39,7 +39,7 @@ class Recipe:
     num_train: Int[np.ndarray, " members"]
     """How many training images each member uses."""
     schedule: Schedule | np.ndarray = "constant"
-    """How the learning rate goes over all steps; one for all or a word a member."""
+    """How the learning rate goes over all steps, and with one-cycle the momentum; one for all or a word a member."""
     label_noise: float | Float[np.ndarray, " members"] = 0.0
     """Share of its training images that a member sees with a wrong label."""
     augmentation: Augmentation = "none"
@@ -80,6 +80,8 @@ class TrainMembers(Protocol):
 STREAM_INIT, STREAM_SUBSET, STREAM_ORDER, STREAM_LABELS, STREAM_AUGMENT = range(5)
 START_SHARE, END_SHARE, RISE = 1 / 25, 1e-4, 0.3
 """Of a one-cycle schedule: its first rate over its peak, its last over its first, the part of its steps that rise."""
+MOST_MOMENTUM, LEAST_MOMENTUM = 0.95, 0.85
+"""Of a one-cycle schedule: at both its ends, and where the rate is highest."""
 
 
 def seed_generator(seed: int, *stream: int) -> np.random.Generator:
@@ -116,15 +118,36 @@ def scale_rate(
     """Return what a schedule multiplies the learning rate by at each step, counted from 0, of a total number.
 
     Source: torch's OneCycleLR and CosineAnnealingLR (down to 0) with their default settings.
-    Differs: one-cycle leaves the momentum alone, at 0.9 as in the published zoos.
     """
-    peak, last = RISE * total - 1, total - 1.0
-    with np.errstate(divide="ignore", invalid="ignore"):  # of the half that is not taken
-        rising = anneal(START_SHARE, 1.0, step / peak)
-        falling = anneal(1.0, START_SHARE * END_SHARE, (step - peak) / (last - peak))
-    one_cycle = np.where(step <= peak, rising, falling)
+    one_cycle = follow_cycle(START_SHARE, 1.0, START_SHARE * END_SHARE, step, total)
     cosine = anneal(1.0, 0.0, step / total)
     return np.select([np.equal(schedule, "one_cycle"), np.equal(schedule, "cosine")], [one_cycle, cosine], 1.0)
+
+
+def find_momentum(
+    optimizer: Optimizer | np.ndarray,
+    schedule: Schedule | np.ndarray,
+    step: Int[np.ndarray, "*steps"],
+    total: Int[np.ndarray, "*#steps"],
+) -> Float[np.ndarray, "*steps"]:
+    """Return the momentum at each step, with Adam and AdamW the first of the betas: what the first moment keeps.
+
+    Source: torch.optim's defaults (SGD with 0.9), and its OneCycleLR, which lets either go down as the rate goes up. It
+    does so with RMSprop, too, which has none by itself.
+    """
+    cycled = follow_cycle(MOST_MOMENTUM, LEAST_MOMENTUM, MOST_MOMENTUM, step, total)
+    plain = np.where(np.equal(optimizer, "rmsprop"), 0.0, 0.9)
+    return np.where(np.equal(schedule, "one_cycle"), cycled, plain)
+
+
+def follow_cycle(
+    first: float, top: float, last: float, step: Int[np.ndarray, "*steps"], total: Int[np.ndarray, "*#steps"]
+) -> Float[np.ndarray, "*steps"]:
+    """Go from a first number to that at the peak of a one-cycle schedule, and on to a last one."""
+    peak, end = RISE * total - 1, total - 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):  # of the half that is not taken
+        rising, falling = anneal(first, top, step / peak), anneal(top, last, (step - peak) / (end - peak))
+    return np.where(step <= peak, rising, falling)
 
 
 def anneal(start: float, stop: float, share: Float[np.ndarray, "*steps"]) -> Float[np.ndarray, "*steps"]:

@@ -154,7 +154,7 @@ ODD = Architecture(
 )
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_schedules_and_wrong_labels_are_as_close_to_float64_as_torch(tiny_architecture, optimizer):
     schedule, noise = np.array(["constant", "one_cycle", "cosine"]), np.array([0.5, 0.0, 0.2])
     recipe = make_recipe(3, optimizer=optimizer, schedule=schedule, label_noise=noise, num_train=np.array([40, 40, 25]))

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.weightspace.zoo.oracle import train_alone
+from tests.weightspace.zoo.oracle import build_optimizer, train_alone
 from weightspace.networks import build_cnn_s, build_layout, run_networks
 from weightspace.zoo.evaluate import evaluate_members
 from weightspace.zoo.torch_engine import augment_images, draw_places, select_members, train_members_torch
-from weightspace.zoo.training import Recipe, draw_keep, draw_labels, draw_subset, scale_rate
+from weightspace.zoo.training import Recipe, draw_keep, draw_labels, draw_subset, find_momentum, scale_rate
 
 CPU = torch.device("cpu")
 
@@ -123,6 +123,22 @@ def test_schedules_are_torchs(name, total):
             scheduler.step()
     got = 0.3 * scale_rate(name, np.arange(total), np.array(total))
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("total", [2, 7, 50])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_momentum_of_one_cycle_is_torchs(name, total):
+    optimizer = build_optimizer(name, [torch.zeros(1, requires_grad=True)], 0.3, 0.0)
+    scheduler = build_torch_schedule("one_cycle", optimizer, total)
+    expected = []
+    for step in range(total):
+        group = optimizer.param_groups[0]
+        expected.append(group["betas"][0] if "betas" in group else group["momentum"])
+        optimizer.step()
+        if step < total - 1:
+            scheduler.step()
+    got = find_momentum(name, "one_cycle", np.arange(total), np.array(total))
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
 def test_label_noise_makes_that_share_of_the_used_labels_wrong():
