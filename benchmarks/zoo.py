@@ -9,9 +9,10 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from multiprocessing.pool import Pool
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.dated import REPORTS, write_report
+from benchmarks.pipeline import CHECKOUT
 from benchmarks.zoo_gpu import measure_seed_zoo
 from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
@@ -67,21 +70,26 @@ class Rate:
     high: float
 
 
-def measure(cases: str = "", rounds: int = ROUNDS) -> dict[str, float]:
-    """Measure every figure, and print a table of them.
+def measure(cases: str = "", rounds: int = ROUNDS, reports: str = REPORTS) -> dict[str, float]:
+    """Measure every figure, print a table of them, and add them to the report of this day.
 
     Args:
         cases: which of `CASES`, with commas between; without it all, and `GPU_CASE` where there is a GPU.
         rounds: turns that each way to train gets.
+        reports: folder of the report, from the top of the checkout; empty for none.
 
     Raises:
-        BadInput: no such case, or no round.
+        BadInput: no such case, no round, or no such folder.
     """
     names = choose_cases(cases, torch.cuda.is_available())
     chosen = {name: case for name, case in CASES.items() if name in names}
     if rounds < 1:
         raise BadInput(f"--rounds: got {rounds}, wanted 1 or more")
+    folder = CHECKOUT / reports
+    if not folder.is_dir():
+        raise BadInput(f"--reports: got {reports!r}, but there is no folder {folder}")
     figures: dict[str, float] = {}
+    kept: dict[str, Any] = {"rounds": rounds, "columns": ["median", "lowest", "highest"], "images_x_members_per_s": {}}
     print(f"{CORES} cores\n")
     print(f"{'network':<10} {'how':<24} {'images x members / s':>20} {'spread':>19} {'over baseline':>14}")
     with multiprocessing.get_context("spawn").Pool(CORES, torch.set_num_threads, (1,)) as pool:
@@ -96,6 +104,8 @@ def measure(cases: str = "", rounds: int = ROUNDS) -> dict[str, float]:
             figures[f"{case}_per_s"] = rates["fused_cpu"].median
             fraction = rates["fused_cpu"].median / CORES * count_flops(architecture) / peak
             figures[f"{case.removesuffix('_b10')}_peak_fraction"] = fraction
+            kept["images_x_members_per_s"][case] = {how: [*map(round, astuple(rate))] for how, rate in rates.items()}
+            kept[f"{case}_peak_gflops"] = round(peak / 1e9, 1)
             print(f"{case:<10} one core's peak in multiply-adds: {peak / 1e9:.0f} GFLOP/s, of which {fraction:.0%}")
     figures["cost_4096_over_16"] = measure_cost(4096) / measure_cost(16)
     figures["logits_over_torch"] = measure_logits(rounds)
@@ -104,6 +114,8 @@ def measure(cases: str = "", rounds: int = ROUNDS) -> dict[str, float]:
     print()
     for name, value in figures.items():
         print(f"{name:<28} {value:>12,.2f}")
+    if reports:
+        print(f"\nreport: {write_report('zoo', folder, {**kept, 'figures': figures})}")
     return figures
 
 

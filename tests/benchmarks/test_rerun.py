@@ -148,5 +148,5 @@ def test_a_report_without_a_figure_is_told(tmp_path):
 
 
 def test_a_sub_figure_of_each_suite_can_be_chosen():
-    assert choose_benchmarks("full", "pipeline,zoo") == {"zoo": (), "pipeline": ()}
+    assert choose_benchmarks("full", "pipeline,zoo") == {"zoo": ("--reports", ""), "pipeline": ()}
     assert list(choose_benchmarks("quick", "")) == list(SUITES["quick"])

@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from benchmarks.figures import find_expected
-from benchmarks.zoo import CASES, GPU_CASE, build_module, choose_cases, count_flops
+from benchmarks.zoo import CASES, GPU_CASE, build_module, choose_cases, count_flops, measure
 from weightspace.config import BadInput
 from weightspace.networks import build_cnn_s, build_layout
 
@@ -32,3 +34,22 @@ def test_the_published_zoo_is_measured_where_there_is_a_gpu_only():
 def test_figures_of_a_gpu_are_expected_of_a_machine_with_one():
     more = set(find_expected("zoo", quick=False, gpu=True)) - set(find_expected("zoo", quick=False))
     assert more == {"zoo.mnist_seed_s", "zoo.mnist_seed_floor_fraction"}
+
+
+def test_a_folder_for_reports_that_is_missing_is_told_before_anything_is_measured():
+    with pytest.raises(BadInput, match=r"--reports: got 'nowhere', but there is no folder .*nowhere"):
+        measure(reports="nowhere")
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_report_with_spread(tmp_path):
+    figures = measure("cnn_s_b10", rounds=1, reports=str(tmp_path))
+    (path,) = tmp_path.iterdir()
+    (run,) = json.loads(path.read_text())["runs"]
+    assert run["figures"] == figures
+    assert set(run["images_x_members_per_s"]["cnn_s_b10"]) == {
+        "data loader",
+        "one process per core",
+        "torch",
+        "fused_cpu",
+    }
