@@ -16,7 +16,7 @@ from weightspace.twins.pruning import choose_kept
 from weightspace.twins.variational import VariationalLearner, drop_noise
 from weightspace.zoo.torch_engine import Group, find_direction, select_members, train_members_torch
 from weightspace.zoo.train import list_shared, make_recipe
-from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory
+from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, find_momentum
 
 SPARSITY = "sparsity"
 """Share of the numbers of a checkpoint that are 0."""
@@ -48,7 +48,8 @@ class VariationalGroup(Group):
         variance_rate = rate if self.method.variance_lr is None else torch.full_like(own, self.method.variance_lr)
         half = self.weights.shape[1] // 2
         rates = torch.cat([rate.expand(-1, half), variance_rate.expand(-1, half)], dim=1)
-        return self.weights - rates * find_direction(self.optimizer, gradient, self.state, self.step)
+        momentum = find_momentum(self.optimizer, "constant", np.full(len(own), self.step), np.array(self.num_steps))
+        return self.weights - rates * find_direction(self.optimizer, gradient, self.state, self.step, momentum)
 
     def take_networks(self) -> Float32[Tensor, "members weights"]:
         """Return the networks that the twins stand for: mean weights, and 0 for what is mostly noise."""
