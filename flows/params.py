@@ -271,7 +271,8 @@ def find_conflicts(study: Study, stage: str, name: str, entry: Config) -> Iterat
     """Yield where an entry names an input twice over, directly and through another, and the two differ.
 
     Free are the images of a transfer and those to score samples on, and the weights that a hyper-representation is used
-    on: others than those it learned from are what they are for.
+    on: others than those it learned from are what they are for. Whether these pass off what it learned from as unseen
+    is seen when they are embedded.
     """
     if isinstance(entry, ReportConfig):
         for sweep, embeddings in entry.list_swept():

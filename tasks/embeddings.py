@@ -13,16 +13,16 @@ from tasks.parts import (
     settle_device,
     write_whole,
 )
-from tasks.workers import digest_code
-from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.embeddings.config import EmbeddingsConfig
 from weightspace.embeddings.embed import Embedder, name_layers, prepare_layouts, read_part, write_part
 from weightspace.embeddings.embeddings import write_embeddings, write_kept, write_reconstruction
 from weightspace.embeddings.health import measure_all_health, write_health
 from weightspace.hyperrep.hyperrep import UNTRAINED_NAME, load_hyperreps
+from weightspace.hyperrep.members import check_unseen, list_members
 from weightspace.images.image_set import read_image_set
-from weightspace.record import read_record, replace_folder, write_record
+from weightspace.record import Record, digest_with_code, read_record, replace_folder, write_record
+from weightspace.schema import SIDES
 from weightspace.store import list_layouts
 from weightspace.weights.weight_data import read_weight_data
 
@@ -48,10 +48,11 @@ def make_embeddings(name: str, config: EmbeddingsConfig, root: Path, run_all: Ru
         device,
     )
     embedders, work = load_embedders(*inputs), locate_work(root, "embeddings", name)
+    check_members(embedders, sources["hyperrep"], records["weights"])
     cuts = {layout: embedder.list_cuts() for layout, embedder in embedders.items()}
-    decides = [config.model_dump(mode="json"), digests, device, digest_code()]
+    decides = [config.model_dump(mode="json"), digests, device]
     paths = {
-        layout: [work / f"{digest_value([layout, cut, cuts[layout].step, *decides])}.npz" for cut in some]
+        layout: [work / f"{digest_with_code([layout, cut, cuts[layout].step, *decides])}.npz" for cut in some]
         for layout, some in cuts.items()
     }
     calls = [
@@ -73,6 +74,17 @@ def make_embeddings(name: str, config: EmbeddingsConfig, root: Path, run_all: Ru
         if kept := [part.kept for part in embedded.values() if part.kept is not None]:
             write_kept(folder, kept)
         write_record(folder, "embeddings", name, config, records, device.partition(":")[0])
+
+
+def check_members(embedders: Mapping[str, Embedder], hyperrep: Path, weights: Record) -> None:
+    """Make sure that no member counts as unseen that the model has seen.
+
+    Raises:
+        BadInput: some do.
+    """
+    members = list_members([(one.kept.table, one.kept.about) for one in embedders.values()], weights, SIDES)
+    learned = next(iter(embedders.values())).hyperrep.config.weights
+    check_unseen(hyperrep, members, learned, weights.name)
 
 
 def make_part(

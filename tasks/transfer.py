@@ -16,13 +16,11 @@ from tasks.parts import (
     settle_device,
     write_whole,
 )
-from tasks.workers import digest_code
-from weightspace.config import digest_value
 from weightspace.device import resolve_device
 from weightspace.embeddings.scores import read_architecture
 from weightspace.images.image_set import read_image_set
 from weightspace.networks import Architecture
-from weightspace.record import read_record, replace_folder, write_record
+from weightspace.record import digest_with_code, read_record, replace_folder, write_record
 from weightspace.samples.sample_store import read_samples
 from weightspace.transfer.config import TransferConfig
 from weightspace.transfer.curves import compare_rates, plan_runs, train_runs, write_transfer
@@ -51,8 +49,8 @@ def make_transfer(name: str, config: TransferConfig, root: Path, run_all: RunAll
     check_images(architecture, read_image_set(sources["images"]), config.images)
     runs, work = plan_runs(config, starts), locate_work(root, "transfer", name)
     cuts = range(0, len(runs), PART_SIZE)
-    decides = [config.model_dump(mode="json"), digests, device, digest_code()]
-    paths = [work / f"{digest_value([cut, PART_SIZE, *decides])}.parquet" for cut in cuts]
+    decides = [config.model_dump(mode="json"), digests, device]
+    paths = [work / f"{digest_with_code([cut, PART_SIZE, *decides])}.parquet" for cut in cuts]
     calls = [(path, cut, config, sources, digests, device) for path, cut in zip(paths, cuts, strict=True)]
     make_missing(make_curves, calls, paths, run_all)
     tables = compare_rates(config, pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True))

@@ -10,7 +10,7 @@ from weightspace.config import BadInput
 from weightspace.device import resolve_device
 from weightspace.networks import Architecture
 from weightspace.record import read_record
-from weightspace.schema import TWINS_OF
+from weightspace.schema import TWINS_OF, TWINS_OF_DIGEST
 from weightspace.twins.config import TwinsConfig
 from weightspace.twins.parents import read_parents
 from weightspace.twins.shards import TwinShard, plan_twins, train_twin_shard
@@ -31,7 +31,8 @@ def make_twins(name: str, config: TwinsConfig, root: Path, run_all: RunAll = run
         raise BadInput(f"twins.{name}: {error}") from error
     shards = plan_twins(config, parents, zoo_record.digest)
     work = locate_work(root, "zoo", name)
-    about = {**parents.about, "recipe": config.model_dump(mode="json"), TWINS_OF: config.zoo}
+    origin = {TWINS_OF: config.zoo, TWINS_OF_DIGEST: zoo_record.digest}
+    about = {**parents.about, "recipe": config.model_dump(mode="json"), **origin}
     device = settle_device(config.device)
     common = (config, parents.architecture, zoo, source, images_record.digest, about, device)
     paths = [locate_shard(shard.digest, work) for shard in shards]

@@ -1,30 +1,25 @@
 """Run a function on a worker - a thread, a process, a machine - on the terms of whoever hands out the work."""
 
-import functools
-import hashlib
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from weightspace.config import BadInput
-from weightspace.record import LIBRARIES
+from weightspace.record import digest_code
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 """Environment variable that says which GPUs a process sees; read when it first uses one."""
-PACKAGES = ("tasks", "weightspace")
 
 
 class Terms(NamedTuple):
     """What a worker must have, and may use, for its results to be those of any other."""
 
     code: str
-    """Digest of the code and the libraries it needs (`digest_code`)."""
+    """Digest of the code and the libraries it needs (`weightspace.record.digest_code`)."""
     num_threads: int
     num_gpus: int
     """GPUs that it must see, and no more; 0: whatever it sees."""
@@ -68,18 +63,6 @@ def check_worker(where: str, terms: Terms) -> None:
         raise BadInput(
             f"worker on {where}: sees {len(seen)} GPUs, wanted {terms.num_gpus}; start it with {VISIBLE_GPUS}=INDEX"
         )
-
-
-@functools.cache
-def digest_code() -> str:
-    """Digest what decides results besides their inputs: our code and the libraries' versions."""
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        folder = Path(__file__).parents[1] / package
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(f"{file.relative_to(folder.parent).as_posix()}\n".encode() + file.read_bytes())
-    digest.update("".join(f"{library} {version(library)}\n" for library in LIBRARIES).encode())
-    return digest.hexdigest()
 
 
 def list_visible_gpus() -> list[str]:

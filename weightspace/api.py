@@ -16,6 +16,7 @@ from weightspace.device import resolve_device
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.summary import summarize_tokens
 from weightspace.hyperrep import hyperrep as trained
+from weightspace.hyperrep.bring import has_order, has_scale, order_units
 from weightspace.layout import Layout
 from weightspace.networks import read_chain
 from weightspace.networks_in import Networks, TakenNetworks, take_networks
@@ -25,18 +26,8 @@ from weightspace.samples.config import KdeIndependent, KdeJoint, RelativeBandwid
 from weightspace.samples.samplers import sample_latents
 from weightspace.schema import LAYOUT
 from weightspace.store import Checkpoints
-from weightspace.weights.align import match_weights
-from weightspace.weights.canonical import (
-    CanonicalForm,
-    Symmetry,
-    sort_units,
-    turn_signs,
-    undo_scale,
-    weigh_units,
-)
-from weightspace.weights.canonical_config import Sort
-from weightspace.weights.config import NoAlignment, WeightMatching
-from weightspace.weights.permute import Permutations, invert_permutations, keep_places, permute_weights
+from weightspace.weights.canonical import CanonicalForm, Signs, Symmetry, turn_signs, undo_scale, weigh_units
+from weightspace.weights.permute import invert_permutations, keep_places, permute_weights
 
 SAMPLERS = {"kde_joint": KdeJoint, "kde_independent": KdeIndependent}
 
@@ -227,24 +218,25 @@ class Hyperrep:
 def bring_networks(model: trained.Hyperrep, taken: TakenNetworks, activation: str | None) -> Brought:
     """Bring networks to the form in which the model knows networks.
 
-    Those of the data set that it learned from have it already.
+    Those of a data set that was made like the one it learned from have it already, wholly or but for the order of
+    units.
 
     Raises:
         BadInput: the form depends on an activation or an architecture that is not known.
     """
     origin, layout, weights = model.origin, model.layout, taken.weights
-    known = origin is not None and taken.about.get("weights") == origin.model_dump(mode="json")
-    if known or origin is None:
+    if origin is None or has_order(model, taken.about, taken.reference):
         return Brought(layout, weights, Symmetry(keep_places(layout, len(weights), weights.device), {}), {})
-    activations = tell_activations(model, taken, activation)
-    form = CanonicalForm(layout, read_chain(model.architecture), origin.canonical)
-    scaled = form.scale(weights, activations)
     leaders, place = np.unique(taken.leaders, return_inverse=True)
-    leading = scaled[torch.from_numpy(leaders)]
-    signs = form.find_signs(leading, [activations[leader] for leader in leaders])
-    orders = order_units(layout, turn_signs(layout, leading, signs), model.reference.cpu(), origin.alignment)
+    scaled, signs, scales = weights, Signs(), {}
+    if not has_scale(model, taken.about):
+        activations = tell_activations(model, taken, activation)
+        form = CanonicalForm(layout, read_chain(model.architecture), origin.canonical)
+        scaled = form.scale(weights, activations)
+        signs = form.find_signs(scaled[torch.from_numpy(leaders)], [activations[leader] for leader in leaders])
+        scales = undo_scale(layout, weights, scaled) if origin.canonical.scale else {}
+    orders = order_units(model, turn_signs(layout, scaled[torch.from_numpy(leaders)], signs))
     symmetry = Symmetry(orders, signs).take(torch.from_numpy(place))
-    scales = undo_scale(layout, weights, scaled) if origin.canonical.scale else {}
     return Brought(layout, symmetry.apply(layout, scaled), symmetry, scales)
 
 
@@ -280,19 +272,3 @@ def measure_lost(
     """Measure squared error over squares, both of standardised weights."""
     standard, back = (model.statistics.standardize(model.layout, one.to(model.device)) for one in (weights, decoded))
     return ((back - standard).square().sum(1) / standard.square().sum(1)).cpu().numpy()
-
-
-def order_units(
-    layout: Layout,
-    weights: Float[Tensor, "networks weights"],
-    reference: Float[Tensor, " weights"],
-    alignment: NoAlignment | WeightMatching | Sort,
-) -> Permutations:
-    """Find the order of units that a configuration means."""
-    match alignment:
-        case WeightMatching():
-            return match_weights(layout, weights, reference, alignment.seed, alignment.max_sweeps)
-        case Sort():
-            return sort_units(layout, weights, alignment.key)
-        case NoAlignment():
-            return keep_places(layout, len(weights), weights.device)

@@ -13,12 +13,14 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from weightspace.config import BadInput
+from weightspace.hyperrep.bring import find_leaders
 from weightspace.imports.folder import ENDINGS
 from weightspace.imports.layers import Shape, group_layers
 from weightspace.imports.state import clean_state, load_state, strip_prefixes
 from weightspace.imports.structure import find_structure
 from weightspace.layout import Layout
 from weightspace.store import Checkpoints, list_layouts, read_checkpoints, read_part
+from weightspace.weights.weight_data import REFERENCE_NAME, place_file, read_tensors
 
 Network = Mapping[str, Tensor] | nn.Module | str | Path
 Networks = Network | Sequence[Network]
@@ -60,6 +62,8 @@ class TakenNetworks:
     """None: they come from a data set."""
     about: Mapping[str, Any]
     """What all checkpoints of a data set share."""
+    reference: Float32[Tensor, " weights"] | None = None
+    """What those of a weight data set were aligned to; None: not known."""
 
     def give_back(
         self, weights: Float[Tensor, "some weights"], rows: Int64[np.ndarray, " some"], **columns: np.ndarray
@@ -111,22 +115,40 @@ def is_data_set(path: Path) -> bool:
 def take_data_set(path: Path, layouts: Mapping[str, Layout]) -> list[TakenNetworks]:
     """Take the checkpoints of a zoo, a weight data set or one Parquet file of them."""
     if not path.is_dir():
-        parts = [read_part(path)]
-    else:
-        parts = [read_checkpoints(path, layout=name) for name in list_layouts(path)]
+        return [take_checkpoints(path, read_part(path), layouts, 0, None)]
     taken: list[TakenNetworks] = []
     first = 0
-    for part in parts:
-        taken.append(take_checkpoints(path, part, layouts, first))
+    found = list_layouts(path)
+    for name in found:
+        part = read_checkpoints(path, layout=name)
+        reference = read_reference(path, name if len(found) > 1 else None)
+        taken.append(take_checkpoints(path, part, layouts, first, reference))
         first += len(taken[-1].table)
     return taken
 
 
-def take_checkpoints(path: Path, checkpoints: Checkpoints, layouts: Mapping[str, Layout], first: int) -> TakenNetworks:
+def read_reference(folder: Path, layout: str | None) -> Float32[Tensor, " weights"] | None:
+    """Read what the networks of a weight data set were aligned to; a zoo has no such file.
+
+    Args:
+        layout: name of their layout; None where the folder has but one.
+    """
+    path = place_file(folder, REFERENCE_NAME, layout)
+    return read_tensors(path)["reference"] if path.is_file() else None
+
+
+def take_checkpoints(
+    path: Path,
+    checkpoints: Checkpoints,
+    layouts: Mapping[str, Layout],
+    first: int,
+    reference: Float32[Tensor, " weights"] | None,
+) -> TakenNetworks:
     """Take the checkpoints of one layout of a data set.
 
     Args:
         first: networks that came before.
+        reference: what they were aligned to; None: not known.
     """
     shapes = [place.shape for place in checkpoints.layout.places]
     fitting = [name for name, one in layouts.items() if [place.shape for place in one.places] == shapes]
@@ -143,15 +165,7 @@ def take_checkpoints(path: Path, checkpoints: Checkpoints, layouts: Mapping[str,
         raise BadInput(f"{path}: {len(bad)} checkpoints have weights that are not finite, {member} the first of them")
     table, about = checkpoints.table, checkpoints.about
     places, leaders = first + np.arange(len(table)), find_leaders(table)
-    return TakenNetworks(fitting[0], checkpoints.layout, weights, places, table, leaders, None, about)
-
-
-def find_leaders(table: pd.DataFrame) -> Int64[np.ndarray, " rows"]:
-    """Find for each checkpoint its member's last one; checkpoints without epochs stand for themselves."""
-    if "epoch" not in table:
-        return np.arange(len(table))
-    last = table.groupby("member")["epoch"].transform("idxmax")
-    return last.to_numpy(np.int64)
+    return TakenNetworks(fitting[0], checkpoints.layout, weights, places, table, leaders, None, about, reference)
 
 
 def list_states(networks: Networks) -> Iterator[tuple[str, Mapping[str, Tensor]]]:

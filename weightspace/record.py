@@ -5,6 +5,7 @@ tell an altered or truncated file from a whole one. Nothing in it depends on the
 """
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -19,13 +20,15 @@ from typing import Any
 import psutil
 from safetensors import SafetensorError
 
-from weightspace.config import BadInput, Config
+from weightspace.config import BadInput, Config, digest_value
 
 RECORD_NAME = "_record.json"
 """The underscore hides it from readers of the folder as a Parquet table."""
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write fails with when there is no room: on the disk, in a quota, for so large a file."""
 LIBRARIES = ("weightspace", "torch", "numpy", "pyarrow", "pandas", "scikit-learn", "numba")
+PACKAGES = ("tasks", "weightspace")
+"""Our code that decides results."""
 
 
 class FileEntry(Config):
@@ -52,6 +55,26 @@ class Record(Config):
         """SHA-256 that stands for the content of the whole output."""
         content = {name: entry.sha256 for name, entry in sorted(self.files.items())}
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@functools.cache
+def digest_code() -> str:
+    """Digest what decides results besides their inputs: our code and the libraries' versions."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        folder = Path(__file__).parents[1] / package
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(f"{file.relative_to(folder.parent).as_posix()}\n".encode() + file.read_bytes())
+    digest.update("".join(f"{library} {version(library)}\n" for library in LIBRARIES).encode())
+    return digest.hexdigest()
+
+
+def digest_with_code(value: Any) -> str:
+    """Digest what decides something that is kept for the case of a kill: what JSON says of it, and the code.
+
+    A stage whose code changed runs anew, and must not go on with what other code has left half done.
+    """
+    return digest_value([value, digest_code()])
 
 
 def hash_file(path: Path) -> str:
@@ -90,7 +113,7 @@ def read_record(folder: Path) -> Record:
     """Read an output's record and check every file against it.
 
     Raises:
-        BadInput: the output is missing, unfinished, or a file was removed, cut short or altered.
+        BadInput: the output is missing, unfinished, or a file was removed, cut short, altered or added.
     """
     path = folder / RECORD_NAME
     if not path.is_file():
@@ -99,9 +122,27 @@ def read_record(folder: Path) -> Record:
         record = Record.model_validate_json(path.read_text())
     except ValueError as error:
         raise BadInput(f"{path}: not a whole record; restore it with `dvc checkout --force` or remake it") from error
+    check_files(folder, record)
+    return record
+
+
+def check_files(folder: Path, record: Record) -> None:
+    """Compare the files of an output with its record: each that it lists, and that there are no others.
+
+    Readers take every part that they find. None takes a hidden file, such as DVC's `.gitignore`.
+
+    Raises:
+        BadInput: they differ.
+    """
     for name, entry in record.files.items():
         check_file(folder / name, entry)
-    return record
+    for path in list_files(folder):
+        name = path.relative_to(folder)
+        if str(name) not in record.files and not any(part.startswith(".") for part in name.parts):
+            raise BadInput(
+                f"{path}: not in the record beside it, which lists {len(record.files)} other files; wanted those only: "
+                "move it elsewhere, or remake the output if it belongs there"
+            )
 
 
 def check_file(path: Path, entry: FileEntry) -> None:

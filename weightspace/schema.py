@@ -51,6 +51,8 @@ FACTORS = {name: TEXT if name in factors.WORD_FACTORS else NUMBER for name in fa
 """What varies between members."""
 TWINS_OF = "twins_of"
 """In the metadata of twins: of which zoo's members they are, under the same names."""
+TWINS_OF_DIGEST = "twins_of_digest"
+"""In the metadata of twins: the digest of that zoo's content."""
 PLACING = {"split": TEXT, ZOO: TEXT, LAYOUT: TEXT}
 """Side of the split, zoo that a member is of where there are several, layout of the row where there are several."""
 COLUMNS = REQUIRED | PROPERTIES | FACTORS | PLACING

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from operator import methodcaller
 from typing import Any, Protocol
 
 from flows import PARENT
@@ -33,6 +34,10 @@ class Waiting(Protocol):
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for it. Raises what the part raised, or `TimeoutError`."""
+        ...
+
+    def done(self) -> bool:
+        """Say whether it has ended, well or not: what `result` raises is then the part's own."""
         ...
 
 
@@ -60,7 +65,7 @@ def open_threads(runner: Threads, observed: bool) -> Iterator[Submit]:
         from prefect.task_runners import ThreadPoolTaskRunner
 
         with ThreadPoolTaskRunner(max_workers=runner.num_workers or 1) as tasks:
-            yield tasks.submit
+            yield partial(submit_to_prefect, tasks, methodcaller("done"))
     else:
         with shut_down(ThreadPoolExecutor(runner.num_workers)) as pool:
             yield pool.submit
@@ -78,7 +83,7 @@ def open_processes(runner: Processes, observed: bool) -> Iterator[Submit]:
 
         tasks = ProcessPoolTaskRunner(runner.num_workers, initializer=take_seat, initargs=(seats,))
         with tasks, end_children():
-            yield tasks.submit
+            yield partial(submit_to_prefect, tasks, methodcaller("done"))
     else:
         with shut_down(ProcessPoolExecutor(runner.num_workers, context, take_seat, (seats,))) as pool, end_children():
             yield pool.submit
@@ -133,7 +138,7 @@ def open_dask(runner: Cluster, observed: bool) -> Iterator[Submit]:
             from prefect_dask.task_runners import DaskTaskRunner
 
             tasks = stack.enter_context(DaskTaskRunner(cluster=cluster, address=runner.address))
-            yield tasks.submit
+            yield partial(submit_to_prefect, tasks, methodcaller("done"))
         else:
             client = stack.enter_context(distributed.Client(cluster or runner.address, set_as_default=False))
             yield partial(client.submit, pure=False)
@@ -182,6 +187,36 @@ class RayWaiting:
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
 
+    def done(self) -> bool:
+        """Say whether it has ended, well or not."""
+        return is_ready(self.ray, self.reference)
+
+
+class PrefectWaiting:
+    """A part that a task runner of Prefect was given, whose futures do not say whether they are done."""
+
+    def __init__(self, future: Any, is_done: Callable[[Any], bool]) -> None:
+        self.future, self.is_done = future, is_done
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for it."""
+        return self.future.result(timeout)
+
+    def done(self) -> bool:
+        """Say whether what Prefect's future wraps has ended, well or not."""
+        return self.is_done(self.future.wrapped_future)
+
+
+def submit_to_prefect(tasks: Any, is_done: Callable[[Any], bool], *arguments: Any) -> PrefectWaiting:
+    """Give a task runner of Prefect a part."""
+    return PrefectWaiting(tasks.submit(*arguments), is_done)
+
+
+def is_ready(ray: Any, reference: Any) -> bool:
+    """Ask Ray whether a part has ended."""
+    ready, _ = ray.wait([reference], timeout=0)
+    return bool(ready)
+
 
 @contextmanager
 def open_ray(runner: Cluster, observed: bool) -> Iterator[Submit]:
@@ -196,7 +231,7 @@ def open_ray(runner: Cluster, observed: bool) -> Iterator[Submit]:
             from prefect_ray.task_runners import RayTaskRunner
 
             with remote_options(num_gpus=runner.gpus_per_worker), RayTaskRunner() as tasks:
-                yield tasks.submit
+                yield partial(submit_to_prefect, tasks, partial(is_ready, ray))
         else:
             yield partial(submit_to_ray, ray, ray.remote(num_gpus=runner.gpus_per_worker))
     finally:

@@ -59,7 +59,8 @@ def drop_work(root: Path, stage: str, name: str) -> None:
 
     Only when DVC has its output: it removes one that it does not know before it runs the stage again.
     """
-    shutil.rmtree(root / "data" / ".work" / stage / name, ignore_errors=True)
+    # It lies as its output does: what twins keep with what zoos keep.
+    shutil.rmtree(root / "data" / ".work" / FOLDERS.get(stage, stage) / name, ignore_errors=True)
 
 
 def drop_finished_work(root: Path, config: Config) -> None:

@@ -18,7 +18,8 @@ from flows.orchestration.nesting import API_URL, is_observed, make_task, observe
 from flows.orchestration.pools import Waiting, open_pool
 from flows.orchestration.processes import check_signals
 from flows.orchestration.runners import Here, Workers, read_runner
-from tasks.workers import Done, Terms, call, count_cores, digest_code, share_cores
+from tasks.workers import Done, Terms, call, count_cores, share_cores
+from weightspace.record import digest_code
 
 logger = logging.getLogger(__name__)
 MAX_BREAKS = 3
@@ -106,6 +107,8 @@ def wait_for(future: Waiting) -> Done:
         try:
             return Done(*future.result(timeout=LOOK_EVERY_S))
         except TimeoutError:
+            if future.done():  # this moment, or it was the part itself that timed out
+                return Done(*future.result())
             check_signals()
 
 

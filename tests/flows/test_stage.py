@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from flows.orchestration.stage import drop_work
+from tasks.parts import locate_work
+
 
 def test_stage_by_hand_makes_its_output_and_a_note_beside_it(toy):
     result = toy.run("toy.py", "images", "a")
@@ -12,6 +15,14 @@ def test_stage_by_hand_makes_its_output_and_a_note_beside_it(toy):
     note = json.loads((toy.root / "data/.work/runs/images/a.json").read_text())
     assert set(note) == {"stage", "name", "started", "seconds", "peak_rss_bytes", "host", "commit", "device"}
     assert note["peak_rss_bytes"] > 1e6
+
+
+@pytest.mark.parametrize(("stage", "folder"), [("zoo", "zoo"), ("twins", "zoo"), ("embeddings", "embeddings")])
+def test_what_an_entry_keeps_is_dropped_where_its_stage_keeps_it(tmp_path, stage, folder):
+    for name in ("a", "b"):
+        locate_work(tmp_path, folder, name)
+    drop_work(tmp_path, stage, "a")
+    assert [path.name for path in (tmp_path / "data/.work" / folder).iterdir()] == ["b"]
 
 
 @pytest.mark.parametrize(

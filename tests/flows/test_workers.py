@@ -1,5 +1,6 @@
 """Shards of a zoo on threads, processes, Dask and Ray: the same bytes as here, whoever dies."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,13 +8,21 @@ import signal
 import sys
 import time
 import urllib.request
+from concurrent.futures import Future
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
+from uuid import uuid4
 
 import psutil
 import pytest
+from prefect.futures import PrefectConcurrentFuture
 
+from flows.orchestration.pools import PrefectWaiting, RayWaiting, is_ready
 from flows.orchestration.runners import FILE_VARIABLE, Threads
-from flows.orchestration.workers import make_terms, run_on_workers
+from flows.orchestration.workers import LOOK_EVERY_S, make_terms, run_on_workers, wait_for
 from tests.flows.conftest import CHECKOUT, Toy, ask_server, copy_code
 from weightspace.config import BadInput
 from weightspace.record import hash_file
@@ -144,6 +153,63 @@ def test_each_part_runs_once_and_what_one_raises_is_raised():
     assert sorted(seen) == list(range(5))
     with pytest.raises(BadInput, match="three: got 3"):
         run_on_workers(runner, [(fail_on_three, (number,), terms) for number in range(5)])
+
+
+def time_out(number):
+    if number == 1:
+        raise TimeoutError(errno.ETIMEDOUT, "the folder is far away")
+
+
+class TimedOut:
+    """A part that ended with a time-out of its own; whoever asks again and again would do so for ever."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def result(self, timeout=None):
+        self.asked += 1
+        assert self.asked < 5
+        raise TimeoutError(errno.ETIMEDOUT, "the folder is far away")
+
+    def done(self):
+        return True
+
+
+def test_a_part_that_times_out_itself_is_not_waited_for():
+    with pytest.raises(TimeoutError, match="the folder is far away"):
+        wait_for(TimedOut())
+    runner = Threads(kind="threads", num_workers=2)
+    terms = make_terms(runner)
+    with pytest.raises(TimeoutError, match="the folder is far away"):
+        run_on_workers(runner, [(time_out, (number,), terms) for number in range(3)])
+
+
+def test_a_part_that_ends_as_time_is_up_is_taken():
+    class EndsInTime(TimedOut):
+        def result(self, timeout=None):
+            if timeout is not None:
+                raise TimeoutError
+            return 5, "here", 0.1
+
+    assert wait_for(EndsInTime()).value == 5
+
+
+def test_a_part_that_takes_long_is_waited_for():
+    future = Future()
+    Timer(2.5 * LOOK_EVERY_S, future.set_result, [(5, "here", 0.1)]).start()
+    assert wait_for(future).value == 5
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_parts_of_ray_and_of_prefect_say_whether_they_have_ended(ended):
+    ray = SimpleNamespace(wait=lambda references, timeout: (references, []) if ended else ([], references))
+    assert RayWaiting(ray, "part").done() is ended
+    future = Future()
+    if ended:
+        future.set_exception(TimeoutError())
+    waiting = PrefectWaiting(PrefectConcurrentFuture(uuid4(), future), methodcaller("done"))
+    assert waiting.done() is ended
+    assert PrefectWaiting(SimpleNamespace(wrapped_future="part"), partial(is_ready, ray)).done() is ended
 
 
 @pytest.mark.lab

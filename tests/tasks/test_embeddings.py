@@ -6,6 +6,7 @@ from tasks.embeddings import make_embeddings
 from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import NoConfig, build_untrained, make_data
 from tests.weightspace.samples.small_study import build_image_set
+from weightspace import record
 from weightspace.config import BadInput
 from weightspace.embeddings import embed
 from weightspace.embeddings.embeddings import KEPT_NAME, read_embeddings, read_reconstruction
@@ -36,9 +37,9 @@ def study(tmp_path):
 def test_embeddings_are_written_with_a_record_of_their_inputs(study):
     make_embeddings("e", CONFIG, study)
     folder = study / "data/embeddings/e"
-    record = read_record(folder)
-    assert record.stage == "embeddings"
-    assert record.inputs == {
+    made = read_record(folder)
+    assert made.stage == "embeddings"
+    assert made.inputs == {
         f"{stage}/{name}": read_record(study / "data" / stage / name).digest
         for stage, name in (("weights", "w"), ("hyperrep", "h"))
     }
@@ -128,6 +129,6 @@ def test_parts_of_other_code_are_not_taken_up(study, monkeypatch):
     original, made = tasks_embeddings.write_part, []
     monkeypatch.setattr(tasks_embeddings, "write_part", lambda *said: made.append(said) or original(*said))
     for code, num in (("this", 1), ("this", 1), ("other", 2)):
-        monkeypatch.setattr(tasks_embeddings, "digest_code", lambda code=code: code)
+        monkeypatch.setattr(record, "digest_code", lambda code=code: code)
         make_embeddings("again", CONFIG, study)
         assert len(made) == num

@@ -5,6 +5,7 @@ import torch
 from tasks.hyperrep import HISTORY_NAME, make_hyperrep
 from tests.weightspace.hyperrep.small_model import CPU, NoConfig, behave, make_config, make_data
 from tests.weightspace.samples.small_study import build_image_set
+from weightspace import record as record_module
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
 from weightspace.hyperrep.hyperrep import LAST_NAME, MODEL_NAME, UNTRAINED_NAME, Hyperrep
@@ -101,6 +102,19 @@ def test_state_of_another_configuration_is_not_taken_up(study, monkeypatch):
     take_step = train_module.take_step
     monkeypatch.setattr(train_module, "take_step", lambda run: taken.append(run.progress.step) or take_step(run))
     make_hyperrep("h", other, study)
+    assert taken == list(range(6))
+
+
+def test_state_of_other_code_is_not_taken_up(study, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_at_step_5(patch)
+        with pytest.raises(KilledError):
+            make_hyperrep("h", CONFIG, study)
+    taken = []
+    take_step = train_module.take_step
+    monkeypatch.setattr(train_module, "take_step", lambda run: taken.append(run.progress.step) or take_step(run))
+    monkeypatch.setattr(record_module, "digest_code", lambda: "other")
+    make_hyperrep("h", CONFIG, study)
     assert taken == list(range(6))
 
 

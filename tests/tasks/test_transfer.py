@@ -6,6 +6,7 @@ from tasks import transfer as tasks_transfer
 from tasks.samples import make_samples
 from tasks.transfer import make_transfer
 from tests.weightspace.samples.small_study import SmallHyperrep, make_samples_config, write_inputs
+from weightspace import record
 from weightspace.config import BadInput
 from weightspace.record import read_record
 from weightspace.transfer.config import TransferConfig
@@ -98,6 +99,6 @@ def test_parts_of_other_code_are_not_taken_up(study, monkeypatch):
     original, made = tasks_transfer.train_runs, []
     monkeypatch.setattr(tasks_transfer, "train_runs", lambda *said: made.append(said) or original(*said))
     for code, num in (("this", 1), ("this", 1), ("other", 2)):
-        monkeypatch.setattr(tasks_transfer, "digest_code", lambda code=code: code)
+        monkeypatch.setattr(record, "digest_code", lambda code=code: code)
         make_transfer("again", CONFIG, study)
         assert len(made) == num

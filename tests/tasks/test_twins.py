@@ -3,10 +3,12 @@ import pandas as pd
 import pytest
 import torch
 
+from tasks import twins as tasks_twins
 from tasks.twins import make_twins
 from tasks.zoo import make_zoo
 from tests.tasks.test_zoo import FIXED, files
 from tests.weightspace.twins.small_twins import make_config
+from weightspace import record
 from weightspace.config import BadInput
 from weightspace.images.image_set import prepare_images, read_image_set
 from weightspace.networks import build_cnn_s
@@ -50,6 +52,7 @@ def test_twins_are_a_zoo_of_every_epoch_that_starts_from_the_members(study):
     assert set(zoo.table) | {"sparsity"} == set(twins.table)
     assert twins.about["architecture"] == zoo.about["architecture"]
     assert twins.about["recipe"]["zoo"] == twins.about["twins_of"] == "z"
+    assert twins.about["twins_of_digest"] == read_record(study / "data/zoo/z").digest
 
 
 def test_accuracy_is_that_of_the_stored_weights(study):
@@ -76,13 +79,22 @@ def test_stopped_and_resumed_equals_uninterrupted(study):
     assert len(made) == 1
     whole, again = (files(study / "data/zoo" / name) for name in ("whole", "again"))
     assert {n: b for n, b in whole.items() if n != RECORD_NAME} == {n: b for n, b in again.items() if n != RECORD_NAME}
-    record = read_record(study / "data/zoo/again")
-    assert (record.stage, set(record.inputs)) == ("zoo", {"zoo/z", "images/noise"})
+    said = read_record(study / "data/zoo/again")
+    assert (said.stage, set(said.inputs)) == ("zoo", {"zoo/z", "images/noise"})
 
 
 def test_another_method_does_not_reuse_old_shards(study):
     first, second = make(study, penalty=0.0), make(study, penalty=100.0, variance_lr=1.0)
     assert (first.weights != second.weights).any()
+
+
+def test_shards_of_other_code_are_not_taken_up(study, monkeypatch):
+    made, write = [], tasks_twins.write_shard
+    monkeypatch.setattr(tasks_twins, "write_shard", lambda *said: made.append(said) or write(*said))
+    for code, num in (("this", 2), ("this", 2), ("other", 4)):
+        monkeypatch.setattr(record, "digest_code", lambda code=code: code)
+        make(study, kind="magnitude", sparsities=[0.5])
+        assert len(made) == num
 
 
 @pytest.mark.parametrize(

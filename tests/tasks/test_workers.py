@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import workers
-from tasks.workers import VISIBLE_GPUS, Terms, call, deal_gpus, digest_code, list_visible_gpus, share_cores
+from tasks.workers import VISIBLE_GPUS, Terms, call, deal_gpus, list_visible_gpus, share_cores
 from weightspace.config import BadInput
+from weightspace.record import digest_code
 
 
 @given(st.integers(1, 20), st.integers(1, 3), st.integers(0, 5))
@@ -56,18 +56,3 @@ def test_worker_that_does_not_see_exactly_its_gpus_refuses(monkeypatch, seen):
     monkeypatch.setenv(VISIBLE_GPUS, seen)
     with pytest.raises(BadInput, match=rf"sees {len(seen) // 2 + bool(seen)} GPUs, wanted 1"):
         call(divmod, (7, 2), Terms(digest_code(), 1, 1))
-
-
-def test_code_digest_changes_with_the_code_and_with_a_library(tmp_path, monkeypatch):
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "weightspace").mkdir()
-    monkeypatch.setattr(workers, "__file__", str(tmp_path / "tasks/workers.py"))
-    digests = []
-    for text in ("a = 1", "a = 2"):
-        (tmp_path / "weightspace/x.py").write_text(text)
-        digests.append(digest_code.__wrapped__())
-    (tmp_path / "weightspace/x.py").rename(tmp_path / "weightspace/y.py")
-    digests.append(digest_code.__wrapped__())
-    monkeypatch.setattr(workers, "version", lambda library: "0")
-    digests.append(digest_code.__wrapped__())
-    assert len(set(digests)) == 4

@@ -17,8 +17,8 @@ from weightspace.record import write_record
 from weightspace.store import Checkpoints
 from weightspace.weights.align import match_weights
 from weightspace.weights.canonical import list_orientable, weigh_units
-from weightspace.weights.config import WeightsConfig
-from weightspace.weights.permute import draw_permutations, permute_weights
+from weightspace.weights.config import EpochList, WeightsConfig
+from weightspace.weights.permute import draw_permutations, invert_permutations, permute_weights
 from weightspace.weights.weight_data import write_weight_data
 
 ORIGIN = WeightsConfig.model_validate(
@@ -73,12 +73,13 @@ def reorder(weights, seed=0):
     return permute_weights(LAYOUT, weights, orders)
 
 
-def write_data_set(folder, weights, about, **columns):
+def write_data_set(folder, weights, about, reference=None, **columns):
     folder.mkdir()
     kept = DATA.checkpoints
     table = kept.table.assign(**columns)
     checkpoints = Checkpoints(LAYOUT, table, weights.numpy(), about)
-    write_weight_data(folder, replace(DATA, checkpoints=checkpoints))
+    reference = DATA.reference if reference is None else reference
+    write_weight_data(folder, replace(DATA, checkpoints=checkpoints, reference=reference))
     return folder
 
 
@@ -202,9 +203,34 @@ def test_a_module_loads_its_reconstruction(hyperrep):
 
 def test_the_data_set_it_learned_from_is_canonical_already(hyperrep, tmp_path):
     moved = reorder(WEIGHTS)
-    folder = write_data_set(tmp_path / "w", moved, {"weights": ORIGIN.model_dump(mode="json")})
+    about = {"weights": ORIGIN.model_dump(mode="json")}
+    folder = write_data_set(tmp_path / "w", moved, about, only(hyperrep).reference)
     latents, _ = only(hyperrep).embed(moved)
     np.testing.assert_allclose(hyperrep.embed(folder).tokens, latents.numpy(), atol=1e-6)
+
+
+def test_a_data_set_of_other_epochs_that_is_aligned_to_the_same_network_is_canonical_already(hyperrep, tmp_path):
+    moved, other = reorder(WEIGHTS), ORIGIN.model_copy(update={"epochs": EpochList(kind="list", epochs=(1,))})
+    about = {"weights": other.model_dump(mode="json")}
+    folder = write_data_set(tmp_path / "w", moved, about, only(hyperrep).reference)
+    latents, _ = only(hyperrep).embed(moved)
+    np.testing.assert_allclose(hyperrep.embed(folder).tokens, latents.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [{}, {"canonical": {"scale": True, "orient": True}}])
+def test_a_data_set_aligned_to_another_network_is_aligned_to_the_models(hyperrep, tmp_path, form):
+    knowing = know(hyperrep, **form)
+    moved, model = reorder(WEIGHTS), only(knowing)
+    about = {"weights": model.origin.model_dump(mode="json")}
+    folder = write_data_set(tmp_path / "w", moved, about, model.reference + 1)
+    epochs = DATA.checkpoints.table["epoch"].nunique()
+    last = match_weights(LAYOUT, moved[epochs - 1 :: epochs], model.reference, seed=0, max_sweeps=20)
+    orders = {name: order.repeat_interleave(epochs, 0) for name, order in last.items()}
+    latents, _ = model.embed(permute_weights(LAYOUT, moved, orders))
+    np.testing.assert_allclose(knowing.embed(folder).tokens, latents.numpy(), atol=1e-6)
+    back = knowing.reconstruct(folder)
+    wanted = permute_weights(LAYOUT, model.decode(latents), invert_permutations(orders))
+    np.testing.assert_allclose(back.weights, wanted.numpy(), atol=1e-5)
 
 
 def test_checkpoints_of_a_data_set_are_aligned_as_their_members_last_one(hyperrep, tmp_path):

@@ -1,6 +1,7 @@
 import errno
 import json
 import resource
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from weightspace import record as record_module
 from weightspace.config import BadInput, Config
-from weightspace.record import RECORD_NAME, read_record, replace_folder, write_record
+from weightspace.record import RECORD_NAME, digest_code, read_record, replace_folder, write_record
 
 
 class Recipe(Config):
@@ -63,6 +65,21 @@ def test_missing_part_is_named(recorded):
     (recorded / "part-00000.parquet").unlink()
     with pytest.raises(BadInput, match=r"part-00000\.parquet: missing, though its record lists it"):
         read_record(recorded)
+
+
+@pytest.mark.parametrize("name", ["part-00002.parquet", "_statistics.safetensors", "plots/one.png"])
+def test_file_that_no_record_lists_is_named(recorded, name):
+    (recorded / name).parent.mkdir(exist_ok=True)
+    shutil.copyfile(recorded / "part-00000.parquet", recorded / name)
+    with pytest.raises(BadInput, match=rf"{name}: not in the record beside it, which lists 2 other files; wanted"):
+        read_record(recorded)
+
+
+@pytest.mark.parametrize("name", [".gitignore", ".part-00000.parquet.tmp", ".ipynb_checkpoints/part-00000.parquet"])
+def test_hidden_file_that_no_reader_takes_is_let_be(recorded, name):
+    (recorded / name).parent.mkdir(exist_ok=True)
+    (recorded / name).write_text("/plots")
+    assert len(read_record(recorded).files) == 2
 
 
 def test_output_without_a_record_is_not_finished(tmp_path):
@@ -153,3 +170,18 @@ def test_killed_writer_leaves_the_old_folder_and_the_next_one_clears_up(tmp_path
         assert not half.exists()
         (folder / "new").write_text("new")
     assert {path.name for path in tmp_path.iterdir()} == {"out", ".out.other.999999999"}
+
+
+def test_code_digest_changes_with_the_code_and_with_a_library(tmp_path, monkeypatch):
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "weightspace").mkdir()
+    monkeypatch.setattr(record_module, "__file__", str(tmp_path / "weightspace/record.py"))
+    digests = []
+    for text in ("a = 1", "a = 2"):
+        (tmp_path / "weightspace/x.py").write_text(text)
+        digests.append(digest_code.__wrapped__())
+    (tmp_path / "weightspace/x.py").rename(tmp_path / "weightspace/y.py")
+    digests.append(digest_code.__wrapped__())
+    monkeypatch.setattr(record_module, "version", lambda library: "0")
+    digests.append(digest_code.__wrapped__())
+    assert len(set(digests)) == 4

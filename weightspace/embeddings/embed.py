@@ -1,5 +1,6 @@
 """Embed the checkpoints of a weight data set, and measure what their reconstructions lose."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,6 +24,7 @@ from weightspace.embeddings.reconstruction import (
     tabulate_errors,
 )
 from weightspace.embeddings.summary import summarize_tokens
+from weightspace.hyperrep.bring import has_order, reorder_checkpoints
 from weightspace.hyperrep.hyperrep import Hyperrep, choose_hyperrep
 from weightspace.images.image_set import ImageSet
 from weightspace.store import Checkpoints
@@ -31,6 +33,7 @@ from weightspace.weights.weight_data import WeightData
 PART_NETWORKS = 4096
 """A part has at most so many, but never less than go through the model together."""
 ERROR = "error/"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Embedder:
     """Embeds the checkpoints of one layout, a part at a time."""
 
     kept: Checkpoints
-    """Those that have not diverged."""
+    """Those that have not diverged, their units in the order that the model knows."""
     hyperrep: Hyperrep
     untrained: Hyperrep | None
     """The same before its first step, by which networks are summed up too; None does without."""
@@ -121,15 +124,18 @@ class Embedder:
 def prepare_embedder(
     data: WeightData, hyperrep: Hyperrep, untrained: Hyperrep | None, config: EmbeddingsConfig
 ) -> Embedder:
-    """Select what is embedded, and check that it can be.
+    """Select what is embedded, align it as the model's own networks were, and check that it can be embedded.
 
     Raises:
-        BadInput: the model learned from another layout.
+        BadInput: the model learned from networks of another layout or canonical form.
     """
     where = f"weights/{config.weights}"
     hyperrep.check_layout(data.checkpoints.layout, where)
     hyperrep.check_origin(data.about, where)
     kept = data.checkpoints.select(~data.checkpoints.table["diverged"].to_numpy(dtype=bool))
+    if not has_order(hyperrep, data.about, data.reference):
+        logger.info("%s: aligned otherwise than what the model learned from, so aligned again as that was", where)
+        kept = reorder_checkpoints(hyperrep, kept)
     return Embedder(kept, hyperrep, untrained, config)
 
 

@@ -21,7 +21,7 @@ class Note:
     """What a training is, of which a state was kept."""
 
     origin: str
-    """Digest of all that it follows from: configuration, preprocessing and layouts."""
+    """Digest of all that it follows from: configuration, preprocessing, layouts and code."""
     batch_size: int
 
 
@@ -86,8 +86,8 @@ def read_state(
         return
     if found != note:
         raise BadInput(
-            f"{path}: is the state of a training with another configuration or preprocessing, wanted that of "
-            f"{note.origin[:8]}, not {found.origin[:8]}; delete it or give another folder"
+            f"{path}: is the state of a training with another configuration, preprocessing or code, wanted that "
+            f"of {note.origin[:8]}, not {found.origin[:8]}; delete it or give another folder"
         )
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
     with safe_open(path, framework="pt") as file:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from weightspace.config import BadInput, digest_value
+from weightspace.config import BadInput
 from weightspace.hyperrep.batch_size import settle_batch_size
 from weightspace.hyperrep.batches import STREAM_INIT, Batch, Batching, Pool, Source, seed_stream
 from weightspace.hyperrep.behaviour import build_behaviour
@@ -29,6 +29,7 @@ from weightspace.hyperrep.ranks import ALONE, Ranks
 from weightspace.hyperrep.schedule import find_rate
 from weightspace.hyperrep.state import Note, Progress, read_state, write_state
 from weightspace.images.image_set import ImageSet
+from weightspace.record import digest_with_code
 from weightspace.store import name_layout
 from weightspace.tokens.tokenizer import Tokenizer, build_tokenizers
 from weightspace.tokens.windows import check_window
@@ -304,7 +305,7 @@ def note_origin(run: Run, config: HyperrepConfig) -> Note:
         "layouts": [source.layout.model_dump(mode="json") for source in sources],
         "preprocessing": [digest_tensors(s.statistics.mean, s.statistics.std, s.reference) for s in sources],
     }
-    return Note(digest_value(said), run.config.training.num_networks)
+    return Note(digest_with_code(said), run.config.training.num_networks)
 
 
 def train_hyperrep(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from weightspace.config import BadInput
 from weightspace.imports.build import REPORT_NAME
 from weightspace.layout import Layout
-from weightspace.record import RECORD_NAME, Record, check_file
+from weightspace.record import RECORD_NAME, Record, check_files
 from weightspace.schema import LAYOUT, SIDES
 from weightspace.store import list_layouts, read_table
 from weightspace.weights.weight_data import read_alignment
@@ -45,10 +45,9 @@ def read_claims(folder: Path) -> Record:
 
 
 def find_damage(folder: Path, record: Record) -> str | None:
-    """Check every file against the record; None if all are as they were written."""
+    """Check the files against the record; None if all are as they were written, and no others are there."""
     try:
-        for name, entry in record.files.items():
-            check_file(folder / name, entry)
+        check_files(folder, record)
     except BadInput as error:
         return str(error)
     return None

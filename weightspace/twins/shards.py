@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from jaxtyping import Int64
 
-from weightspace.config import digest_value
 from weightspace.images.image_set import PreparedImages
 from weightspace.networks import Architecture
+from weightspace.record import digest_with_code
 from weightspace.store import Checkpoints, read_rows
 from weightspace.twins.config import TwinsConfig
 from weightspace.twins.parents import Parents
@@ -29,7 +29,7 @@ class TwinShard:
     rows: Int64[np.ndarray, " members"]
     """Where its checkpoint lies, counted over the parts of the zoo."""
     digest: str
-    """Stands for everything that decides the shard's checkpoints."""
+    """Stands for everything that decides the shard's checkpoints, the code among it."""
 
 
 def plan_twins(config: TwinsConfig, parents: Parents, zoo_digest: str) -> list[TwinShard]:
@@ -46,7 +46,7 @@ def plan_twins(config: TwinsConfig, parents: Parents, zoo_digest: str) -> list[T
             "method": config.method.model_dump(mode="json"),
             "device": config.device,
         }
-        shards.append(TwinShard(len(shards), factors, parents.rows[chosen], digest_value(decides)))
+        shards.append(TwinShard(len(shards), factors, parents.rows[chosen], digest_with_code(decides)))
     return shards
 
 

@@ -1,7 +1,6 @@
 """Keep the alignment of finished parts, so that a run that was killed goes on where it stopped."""
 
 import hashlib
-import json
 import logging
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from weightspace.config import BadInput
 from weightspace.layout import Layout
+from weightspace.record import digest_with_code
 from weightspace.weights.align import match_weights
 from weightspace.weights.config import WeightMatching
 from weightspace.weights.permute import Permutations
@@ -46,9 +46,9 @@ def digest_matching(
     reference: Float32[Tensor, " weights"],
     config: WeightMatching,
 ) -> str:
-    """Digest everything that decides how members are reordered."""
+    """Digest everything that decides how members are reordered, the code among it."""
     decides = {"layout": layout.model_dump(mode="json"), "seed": config.seed, "max_sweeps": config.max_sweeps}
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    digest = hashlib.sha256(digest_with_code(decides).encode())
     for tensor in (reference, weights):
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -6,16 +6,22 @@ import torch
 
 from tests.weightspace.embeddings.small_config import configure_embeddings
 from tests.weightspace.hyperrep.small_model import build_untrained, make_config, make_data
-from tests.weightspace.weights.made_up_zoo import configure
+from tests.weightspace.samples.small_study import EPOCHS
+from tests.weightspace.weights.made_up_zoo import configure, match_weights_to
 from weightspace.config import BadInput
 from weightspace.embeddings.embed import embed_checkpoints
 from weightspace.layout import Layout
 from weightspace.store import Checkpoints
+from weightspace.weights.align import match_weights
+from weightspace.weights.canonical import sort_units
+from weightspace.weights.permute import permute_weights
 from weightspace.weights.weight_data import WeightData
 
 CONFIG = configure_embeddings(networks_at_once=5, untrained_baseline=True)
 DIVERGED = [4, 30]
 SCALED = {"scale": True, "orient": False}
+MATCHED = match_weights_to(kind="best")
+BY_BOTH, BY_INCOMING = ({"kind": "sort", "key": key} for key in ("both", "incoming"))
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +137,29 @@ def test_model_of_another_seed_embeds_otherwise(data, embedded):
     other = build_untrained(make_config(training={"seed": 5}))
     others = embed_checkpoints(data, other, None, CONFIG).embeddings.tokens
     assert not np.allclose(others, embedded.embeddings.tokens, atol=1e-3)
+
+
+def embed_as(hyperrep, data, weights, reference, **made):
+    """Embed a data set with other weights, as if it had been made otherwise."""
+    about = {"weights": configure(zoo="z", **made).model_dump(mode="json")}
+    kept = Checkpoints(data.layout, data.table, weights.numpy(), about)
+    other = replace(data, checkpoints=kept, reference=reference)
+    return embed_checkpoints(other, hyperrep, None, CONFIG).embeddings.tokens
+
+
+@pytest.mark.parametrize(("known", "other"), [(MATCHED, MATCHED), (BY_BOTH, BY_INCOMING)])
+def test_networks_in_another_order_are_brought_to_the_one_that_the_model_knows(hyperrep, known, other):
+    data = make_data(8)
+    layout, reference, weights = data.layout, hyperrep.reference, torch.from_numpy(data.checkpoints.weights)
+    last = weights[EPOCHS - 1 :: EPOCHS]
+    found = match_weights(layout, last, reference, 0, 100) if known == MATCHED else sort_units(layout, last, "both")
+    orders = {name: order.repeat_interleave(EPOCHS, 0) for name, order in found.items()}
+    model = replace(hyperrep, origin=configure(zoo="z", alignment=known))
+    wanted = embed_as(model, data, permute_weights(layout, weights, orders), reference, alignment=known)
+    got = embed_as(model, data, weights, reference + 1, alignment=other)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+    as_it_is = embed_as(model, data, weights, reference, alignment=known)
+    assert not np.allclose(got, as_it_is, atol=1e-2)
 
 
 def test_networks_of_another_canonical_form_are_refused(data, hyperrep):

@@ -8,6 +8,7 @@ import torch
 
 from tests.weightspace.hyperrep.small_model import CPU, behave, make_config, make_data, one_latent
 from tests.weightspace.hyperrep.two_layouts import build_mixed, make_both, make_mixed_config
+from weightspace import record
 from weightspace.config import BadInput
 from weightspace.hyperrep import train as train_module
 from weightspace.hyperrep.batches import seed_stream
@@ -210,10 +211,20 @@ def test_one_of_several_layouts_is_not_read_as_if_it_were_all(mixed, tmp_path):
         Hyperrep.load(tmp_path, CPU)
 
 
+def test_a_state_of_other_code_is_refused(both, tmp_path, monkeypatch):
+    config = make_config(training={"steps": 2, "validate_every": 2})
+    train_hyperrep(both, config, tmp_path, CPU)
+    monkeypatch.setattr(record, "digest_code", lambda: "other")
+    with pytest.raises(BadInput, match="a training with another configuration, preprocessing or code"):
+        train_hyperrep(both, config, tmp_path, CPU)
+
+
 def test_a_state_of_another_preprocessing_is_refused(both, tmp_path):
     config = make_mixed_config(training={"steps": 3})
     train_hyperrep(both, config, tmp_path, CPU)
     statistics = replace(both["mlp"].statistics, std=2 * both["mlp"].statistics.std)
     other = both | {"mlp": replace(both["mlp"], statistics=statistics)}
-    with pytest.raises(BadInput, match=r"state.safetensors: is the state of a training with another configuration or"):
+    with pytest.raises(
+        BadInput, match=r"state.safetensors: is the state of a training with another configuration, pre"
+    ):
         train_hyperrep(other, config, tmp_path, CPU)

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -59,6 +60,16 @@ def test_info_tells_a_damaged_data_set(tmp_path, call, write_run):
     assert "intact     NO" in out
     assert err.count("\n") == 1
     assert "part-00000.parquet" in err
+
+
+def test_info_tells_a_data_set_with_a_part_that_its_record_does_not_list(tmp_path, call, write_run):
+    write_run(tmp_path / "src/a")
+    call("import", "src", "--format", "modelzoo", "--out", "mine")
+    shutil.copyfile(tmp_path / "mine/part-00000.parquet", tmp_path / "mine/part-00001.parquet")
+    status, out, err = call("info", "mine")
+    assert status == 2
+    assert "intact     NO" in out
+    assert "mine/part-00001.parquet: not in the record beside it" in err
 
 
 @pytest.mark.parametrize(

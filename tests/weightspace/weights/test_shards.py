@@ -1,6 +1,7 @@
 import pytest
 
 from tests.weightspace.weights.made_up_zoo import configure, make_work, match_weights_to, prepare
+from weightspace import record
 from weightspace.weights import shards
 from weightspace.weights.prepare import prepare_weight_data
 
@@ -60,6 +61,14 @@ def test_what_was_aligned_for_another_configuration_is_not_used(zoo, target, cal
     prepare(zoo, target)
     calls.clear()
     prepare(zoo, target, **change)
+    assert calls == [10, 10]
+
+
+def test_what_other_code_aligned_is_not_used(zoo, target, calls, monkeypatch):
+    prepare(zoo, target)
+    calls.clear()
+    monkeypatch.setattr(record, "digest_code", lambda: "other")
+    prepare(zoo, target)
     assert calls == [10, 10]
 
 
