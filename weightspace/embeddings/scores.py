@@ -53,10 +53,20 @@ def read_activations(checkpoints: Checkpoints, name: str) -> np.ndarray:
         BadInput: the data set does not say, or one cannot be run.
     """
     said = checkpoints.table.get("activation")
-    unknown = ["nothing"] if said is None else sorted(set(said.fillna("nothing").astype(str)) - set(ACTIVATIONS))
-    if said is None or unknown:
-        raise BadInput(f"weights {name}: got {unknown[0]!r} for an activation, wanted one of {', '.join(ACTIVATIONS)}")
-    return said.to_numpy(str)
+    names = np.array(["nothing"]) if said is None else said.astype("str").fillna("nothing").to_numpy(str)
+    check_activations(names, f"weights {name}")
+    return names
+
+
+def check_activations(names: np.ndarray, where: str) -> None:
+    """Refuse an activation that cannot be run.
+
+    Raises:
+        BadInput: naming the first.
+    """
+    unknown = sorted(set(names.tolist()) - set(ACTIVATIONS))
+    if unknown:
+        raise BadInput(f"{where}: got {unknown[0]!r} for an activation, wanted one of {', '.join(ACTIVATIONS)}")
 
 
 @torch.no_grad()
@@ -66,7 +76,12 @@ def score_networks(
     activations: np.ndarray,
     images: PreparedImages,
 ) -> Outcome:
-    """Run networks on validation and test images, those of one activation together."""
+    """Run networks on validation and test images, those of one activation together.
+
+    Raises:
+        BadInput: an activation is none that can be run.
+    """
+    check_activations(activations, "networks to score")
     num, device = len(weights), weights.device
     val_accuracy, test_accuracy, test_loss = (np.zeros(num, np.float32) for _ in range(3))
     answers = np.zeros((num, len(images.test)), np.int64)

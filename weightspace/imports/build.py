@@ -133,7 +133,7 @@ def copy_members(reading: Reading, writer: ZooWriter, joiner: Joiner) -> set[str
         metrics = joiner.join(name, list(member.checkpoints), member.metrics)
         for epoch, read in member.checkpoints.items():
             state = read()
-            structure = finder.find(f"{name}, epoch {epoch}", state, member.wiring)
+            structure = finder.find(f"{name}, epoch {epoch}", state, member.wiring, member.padded)
             said = {**member.factors, **metrics.get(epoch, {})}
             found.update(said)
             writer.add(name, epoch, structure, flatten_state(structure, state), said)

@@ -56,9 +56,10 @@ class HuggingFace(ForeignZoo):
     columns: tuple[str, ...]
     """As for the model zoos."""
     wiring: Literal["chain", "by_name", "unknown"]
-    """Which layer feeds which; where that is not known, units are never permuted. `chain`: each feeds the next and
-    nothing else. `by_name`: so they do if all stand in one `module_list`; and modules named as in torchvision's
-    residual networks (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`) feed one another as there."""
+    """Which layer feeds which; where that is not known, units are never permuted and networks never run. `chain`: each
+    feeds the next and nothing else. `by_name`: so they do if all stand in one `module_list`; and modules named as in
+    torchvision's residual networks (`conv1`, `bn1`, `layer1.0.conv1`, ..., `fc`) feed one another as there. A chain
+    with just the tensors of a network of ours is taken for it, strides and pooling included."""
 
 
 class PreparedPt(ForeignZoo):

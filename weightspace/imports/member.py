@@ -27,6 +27,8 @@ class Member:
     factors: Mapping[str, Any]
     """By our names where we have one; and the columns that the reader announced."""
     wiring: Wiring
+    padded: bool = False
+    """Whether its convolutions are padded, as those of no network of ours are."""
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,12 @@ class StructureFinder:
     def __init__(self) -> None:
         self.known: dict[tuple[object, ...], Structure] = {}
 
-    def find(self, where: str, state: State, wiring: Wiring) -> Structure:
+    def find(self, where: str, state: State, wiring: Wiring, padded: bool = False) -> Structure:
         """Return the structure of a network's tensors."""
-        key = (wiring, *((name, tensor.shape) for name, tensor in state.items()))
+        key = (wiring, padded, *((name, tensor.shape) for name, tensor in state.items()))
         if key not in self.known:
             shapes = {name: tuple(tensor.shape) or (1,) for name, tensor in state.items()}
-            self.known[key] = find_structure(where, shapes, wiring)
+            self.known[key] = find_structure(where, shapes, wiring, padded)
         return self.known[key]
 
 
@@ -53,8 +53,13 @@ def flatten_state(structure: Structure, state: State) -> Float32[np.ndarray, " w
     return torch.cat([state[name].reshape(-1) for name in structure.names]).numpy()
 
 
-def find_structure(where: str, shapes: Mapping[str, Shape], wiring: Wiring) -> Structure:
+def find_structure(where: str, shapes: Mapping[str, Shape], wiring: Wiring, padded: bool = False) -> Structure:
     """Find how named tensors make a network.
+
+    It is one of ours only if it is a chain, and has just the tensors: other wirings have the same.
+
+    Args:
+        padded: whether its convolutions are padded, as those of no network of ours are.
 
     Raises:
         BadInput: a user vouches for a chain, and the names or shapes are none.
@@ -62,10 +67,10 @@ def find_structure(where: str, shapes: Mapping[str, Shape], wiring: Wiring) -> S
     layers = list(group_layers(shapes))
     names = tuple(name for layer in layers for name in layer.names)
     flat = [shape for layer in layers for shape in layer.shapes]
-    known = find_known(flat)
+    wired, gap = wire_layers(where, layers, wiring)
+    known = find_known(flat) if gap is None and not padded and not looks_residual(layers) else None
     if known is not None:
         return Structure(known.name, build_layout(known), known, names, None)
-    wired, gap = wire_layers(where, layers, wiring)
     if gap is None:
         names = tuple(name for layer, _ in wired for name in layer.names)
     layout = Layout(places=tuple(place_layers(wired, list(name_layers(wired, gap)))))

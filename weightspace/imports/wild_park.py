@@ -38,7 +38,7 @@ def read_wild_park(source: Source, config: WildPark, root: Path) -> Reading:
             wiring = "unknown" if first.has_residuals else "chain"
             side = {SPLIT_COLUMN: sides[run_name(name)]} if run_name(name) in sides else {}
             notes.update({"members that the split file does not name": 1} if sides and not side else {})
-            yield Member(name, checkpoints, metrics, {**factors, **first.factors, **side}, wiring)
+            yield Member(name, checkpoints, metrics, {**factors, **first.factors, **side}, wiring, padded=True)
 
     words = ("activations", *((SPLIT_COLUMN,) if sides else ()))
     return Reading(read_members(), words=words, notes=notes, describe=source.describe)

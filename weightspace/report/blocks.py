@@ -11,11 +11,16 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with the bounds of its 95% interval."""
+    """A figure with the bounds of its 95% interval, which are not-a-number where it has none."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def is_bounded(self) -> bool:
+        """Tell whether there is an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
@@ -115,13 +120,14 @@ def make_error_cell(figure: Interval, best: bool = False) -> Cell:
     """Write an error over its interval, small ones by their order of magnitude."""
     if math.isnan(figure.value):
         return Cell(MISSING)
-    return Cell(format_error(figure.value), f"{format_error(figure.low)} to {format_error(figure.high)}", best)
+    detail = f"{format_error(figure.low)} to {format_error(figure.high)}" if figure.is_bounded else ""
+    return Cell(format_error(figure.value), detail, best)
 
 
 def make_cell(figure: Interval, best: bool = False, decimals: int = 3) -> Cell:
     """Write a figure over its interval."""
     text = format_figure(figure.value, decimals)
-    if math.isnan(figure.value) or math.isnan(figure.low):
+    if math.isnan(figure.value) or not figure.is_bounded:
         return Cell(text, best=best)
     return Cell(text, f"{format_figure(figure.low, decimals)} to {format_figure(figure.high, decimals)}", best)
 

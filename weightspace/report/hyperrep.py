@@ -24,7 +24,7 @@ from weightspace.report.blocks import (
 )
 from weightspace.report.plot import BLUE, GREY, INK, ORANGE, SMALL, add_legend, draw_plot, label_ends
 from weightspace.report.read import Entry, Study, numbers, pick, words
-from weightspace.report.statistics import estimate_mean
+from weightspace.report.statistics import estimate_mean, name_intervals
 
 METHODS = {"hyperrep": ("hyper-representation", BLUE), "pca": ("PCA of the same size", ORANGE)}
 HEADINGS = {"hyperrep": "model", "untrained": "model before training", "pca": "PCA"}
@@ -36,6 +36,13 @@ KEPT = {
     "agreement": "agreement",
 }
 """Figures about reconstructed networks, and the columns that they are means of."""
+BEST = {
+    "loss": "whose loss on validation members is lowest",
+    "reconstruction": "which reconstructs validation members best",
+    "behaviour": "whose reconstructions of validation members do what the originals do most nearly",
+    "contrast": "whose contrast of validation members is lowest",
+}
+"""What the page says of the model that was kept, by the term that it was kept by."""
 HEALTH = {
     "participation": "participation ratio",
     "effective_rank": "effective rank",
@@ -76,10 +83,9 @@ def describe_training(entry: Entry) -> str:
     """Say how long it learned and which moment was kept."""
     history = entry.table("history")
     text = f"{int(numbers(history, 'step').max()):,} optimizer steps."
-    if "val_reconstruction" not in history:
-        return text
-    best = numbers(history, "step")[np.nanargmin(numbers(history, "val_reconstruction"))]
-    return f"{text} Kept: the model at step {int(best):,}, which reconstructs validation members best."
+    term = entry.record.config["training"]["keep_best"]
+    best = numbers(history, "step")[np.nanargmin(numbers(history, f"val_{term}"))]
+    return f"{text} Kept: the model at step {int(best):,}, {BEST[term]}."
 
 
 def draw_term(entry: Entry, history: pd.DataFrame, term: str) -> Plot:
@@ -157,7 +163,7 @@ def tabulate_zoos(embeddings: Entry) -> list[Table]:
     rows = [
         [Cell(zoo), *(make_error_cell(errors.get((zoo, split), UNKNOWN), False) for split in SIDES)] for zoo in zoos
     ]
-    note = "Whole networks: means over checkpoints with 95% bootstrap intervals over members."
+    note = f"Whole networks: means over checkpoints with {name_intervals('members')}."
     return [Table("Reconstruction error by zoo.", ["zoo", *SIDES.values()], rows, note)]
 
 
@@ -246,7 +252,7 @@ def tabulate_reconstruction(errors: Errors, layers: list[str]) -> Table:
         rows.append([Cell("all layers" if layer == "all" else layer), *cells])
     columns = ["layer", *(f"{HEADINGS[method]}, {SIDES[side]}" for method, side in keys)]
     note = (
-        "Means over checkpoints with 95% bootstrap intervals over members. Bold: the lowest error on unseen members. "
+        f"Means over checkpoints with {name_intervals('members')}. Bold: the lowest error on unseen members. "
         "Model: the hyper-representation. PCA: principal components of seen members, as many numbers a network."
     )
     return Table("Reconstruction error by layer.", columns, rows, note)
@@ -273,9 +279,9 @@ def show_kept(embeddings: Entry) -> Part:
     columns = ["networks", "as trained", "reconstructed", "same answers"]
     caption = "Test accuracy of networks as trained, and after encoder and decoder, %."
     note = (
-        "Members at the last epoch. Means with 95% bootstrap intervals over members. Same answers: the share of test "
-        "images to which a network and its reconstruction give the same class. PCA: principal components of seen "
-        "members, as many numbers a network."
+        f"Members at the last epoch. Means with {name_intervals('members')}. Same answers: the share of test images to "
+        "which a network and its reconstruction give the same class. PCA: principal components of seen members, as "
+        "many numbers a network."
     )
     table = Table(caption, columns, rows, note)
     return Part("Accuracy that survives reconstruction", plots=[draw_kept(embeddings)], tables=[table])

@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from weightspace.report.blocks import Interval
 from weightspace.report.config import CurveSweep, Sweep
 from weightspace.report.contests import find_figure, find_measure, hold_contests, list_targets
@@ -18,7 +16,7 @@ from weightspace.report.hyperrep import (
 )
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.samples import list_starts
-from weightspace.report.statistics import estimate_mean
+from weightspace.report.statistics import estimate_mean, take_quantiles
 from weightspace.report.sweeps import FIGURES, MODEL, Runs, gather_changes, gather_curve
 from weightspace.report.transfer import choose_epochs, estimate_accuracy, name_images
 from weightspace.report.zoo import list_diverged, take_last
@@ -72,14 +70,14 @@ def round_figure(number: float) -> float:
 def gather_zoo(tree: Tree, entry: Entry) -> None:
     """Gather `zoo.<figure>`; accuracy is that on test images at the last epoch."""
     table = entry.table("checkpoints")
-    last = numbers(take_last(table), "test_accuracy")
+    last = take_last(table)["test_accuracy"]
     put(tree, ("zoo", "num_members"), len(words(table, "member")))
     put(tree, ("zoo", "num_checkpoints"), len(table))
     put(tree, ("zoo", "num_diverged"), len(list_diverged(table)))
     put(tree, ("zoo", "num_epochs"), int(numbers(table, "epoch").max()))
     put(tree, ("zoo", "accuracy_mean"), estimate_mean(last))
-    for name, share in (("p05", 0.05), ("median", 0.5), ("p95", 0.95)):
-        put(tree, ("zoo", f"accuracy_{name}"), float(np.quantile(last, share)))
+    for name, figure in zip(("p05", "median", "p95"), take_quantiles(last, (0.05, 0.5, 0.95)), strict=True):
+        put(tree, ("zoo", f"accuracy_{name}"), float(figure))
 
 
 def gather_reconstruction(tree: Tree, entry: Entry) -> None:

@@ -5,6 +5,7 @@ import json
 from weightspace.record import Record
 from weightspace.report.blocks import MISSING, Cell, Part, Section, Table
 from weightspace.report.read import Study
+from weightspace.report.statistics import FEW
 
 DIGEST_LENGTH = 12
 CAVEATS = (
@@ -15,6 +16,10 @@ CAVEATS = (
     "counting them all would make intervals several times too narrow. Intervals say nothing about another draw of the "
     "zoo, another split or another training of the hyper-representation; each was done once. Only intervals of "
     "comparisons over seeds say something about another split and another training.",
+    f"Fewer than {FEW} members or networks, drawn anew, make intervals too narrow: those of their means and leads are "
+    "by Student's t instead, and may reach beyond what a figure can be, such as an accuracy above 100%. A single one "
+    "has no interval, and nothing is told apart from it. Intervals of a probe's scores are drawn anew however few "
+    "members there are.",
     "Test images had no part in choosing members, anchors or samples; they only score.",
 )
 

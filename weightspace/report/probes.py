@@ -80,8 +80,8 @@ def tabulate_contests(contests: list[Contest]) -> Table:
     ]
     note = (
         "Unseen members. Each side is the best of its feature sets and probes in hindsight, which helps the side with "
-        "more of them, the baselines. The interval of the lead draws members anew, the same for both sides; too close "
-        "to call: it holds zero. For classes it is the widest that the two intervals allow."
+        "more of them, the baselines. The interval of the lead is over members, the same for both sides; too close to "
+        "call: it holds zero, or there is none. For classes it is the widest that the two intervals allow."
     )
     columns = ["target", "verdict", "best embedding", "best baseline", "lead of the embedding"]
     return Table("Who wins where: the best embedding against the best baseline.", columns, rows, note)

@@ -25,7 +25,7 @@ from weightspace.report.blocks import (
 from weightspace.report.labels import MEANINGS, color_row, is_sampled, name_row, order_rows
 from weightspace.report.plot import GREY, INK, add_legend, draw_plot
 from weightspace.report.read import Entry, Study, numbers, pick, words
-from weightspace.report.statistics import estimate_difference, estimate_mean
+from weightspace.report.statistics import estimate_difference, estimate_mean, name_intervals
 
 FAR = 5
 """Distances beyond this call for a logarithmic axis."""
@@ -136,8 +136,8 @@ def tabulate_starts(starts: dict[str, Start]) -> Table:
     ]
     columns = ["row", "accuracy, mean, %", "best, %", *NOVELTY.values(), "networks"]
     note = (
-        "Means over networks with 95% bootstrap intervals; in row: medians over pairs of a row's networks. Bold: the "
-        "best sampler. Distances are L2 after alignment, in units of the median distance between anchors of different "
+        f"Means with {name_intervals('networks')}; in row: medians over pairs of a row's networks. Bold: the best "
+        "sampler. Distances are L2 after alignment, in units of the median distance between anchors of different "
         "members. Errors shared: images that both get wrong over images that either does. A distance near 0 or errors "
         f"shared near 1 mark a copy. {MISSING}: not measured."
     )

@@ -1,6 +1,7 @@
 """Say in plain words what a study found, lost comparisons included; every sentence follows from the data."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,9 @@ from weightspace.report.labels import CHEAP, RANDOM, TRAINED, is_sampled, name_f
 from weightspace.report.probes import SCORE
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.samples import Start, compare_starts, find_best, list_starts
-from weightspace.report.statistics import estimate_difference, estimate_mean
+from weightspace.report.statistics import estimate_difference, estimate_mean, take_quantiles
 from weightspace.report.transfer import list_epochs, name_images
-from weightspace.report.zoo import find_factors, list_diverged, share_near_chance, take_last
+from weightspace.report.zoo import count_known, find_factors, list_diverged, share_near_chance, take_last
 
 
 def summarize(study: Study) -> list[Paragraph]:
@@ -29,25 +30,24 @@ def summarize(study: Study) -> list[Paragraph]:
     return [Paragraph(topic, " ".join(found)) for topic, found in sentences.items() if any(found)]
 
 
-def write_interval(figure: Interval, decimals: int = 3) -> str:
-    """Write a figure with its interval in brackets."""
-    value, low, high = (format_figure(x, decimals) for x in (figure.value, figure.low, figure.high))
-    return f"{value} [{low}, {high}]"
+def write_interval(figure: Interval, write: Callable[[float], str] = format_figure, unit: str = "") -> str:
+    """Write a figure with its interval in brackets, where it has one."""
+    bounds = f" [{write(figure.low)}, {write(figure.high)}]" if figure.is_bounded else ""
+    return f"{write(figure.value)}{unit}{bounds}"
 
 
 def write_error(figure: Interval) -> str:
     """Write an error with its interval in brackets, small ones by their order of magnitude."""
-    value, low, high = (format_error(x, 2) for x in (figure.value, figure.low, figure.high))
-    return f"{value} [{low}, {high}]"
+    return write_interval(figure, partial(format_error, decimals=2))
 
 
 def write_percent(figure: Interval) -> str:
     """Write a fraction with its interval in brackets, as percentages."""
-    return f"{format_percent(figure.value)}% [{format_percent(figure.low)}, {format_percent(figure.high)}]"
+    return write_interval(figure, format_percent, "%")
 
 
 def write_standing(lead: Interval) -> str:
-    """Say how something stands to another by the interval of its lead."""
+    """Say how something stands to another by the interval of its lead; without one they cannot be told apart."""
     if lead.low > 0:
         return "ahead of"
     return "behind" if lead.high < 0 else "level with"
@@ -56,20 +56,29 @@ def write_standing(lead: Interval) -> str:
 def write_zoo(entry: Entry) -> list[str]:
     """Say what the zoo is and how good its members become."""
     table = entry.table("checkpoints")
-    low, median, high = np.quantile(numbers(take_last(table), "test_accuracy"), (0.05, 0.5, 0.95))
     architecture = entry.about.get("architecture", {}).get("name", "architecture not named")
     images = entry.about.get("images", {}).get("name", "images not named")
     factors = join_words([name_target(factor) for factor in find_factors(table)]) or "nothing but their seed"
-    diverged, lost = len(list_diverged(table)), share_near_chance(entry)
+    lost = share_near_chance(entry)
     sentences = [
         f"{table['member'].nunique():,} networks ({architecture}) were trained on {images} for {table['epoch'].max()} "
         f"epochs; they differ in {factors}.",
-        f"At the end the median member is right on {format_percent(median)}% of the test images, and 90% of members "
-        f"lie between {format_percent(low)} and {format_percent(high)}%; {diverged or 'none'} diverged.",
+        f"{write_ends(table)}; {len(list_diverged(table)) or 'none'} diverged.",
     ]
     if lost:
         sentences.append(f"{format_percent(lost, 0)}% of members end below twice the accuracy of guessing.")
     return sentences
+
+
+def write_ends(table: pd.DataFrame) -> str:
+    """Say how good members are at the end, as far as that is known."""
+    low, median, high = take_quantiles(take_last(table)["test_accuracy"], (0.05, 0.5, 0.95))
+    if np.isnan(median):
+        return "How good they are at the end is not known"
+    return (
+        f"At the end the median member is right on {format_percent(median)}% of the test images, and 90% of members "
+        f"lie between {format_percent(low)} and {format_percent(high)}%{count_known(table)}"
+    )
 
 
 def write_reconstruction(entry: Entry) -> list[str]:
@@ -127,7 +136,8 @@ def write_verdict(contest: Contest) -> str:
     if contest.verdict == "baseline":
         return f"A baseline does better, {baseline}: the embedding is behind by {write_interval(behind)}."
     side, lead = ("ahead of", contest.lead) if contest.lead.value > 0 else ("behind", behind)
-    return f"That is {side} the best baseline, {baseline}, by {write_interval(lead)}: too little to tell from chance."
+    reason = "too little" if lead.is_bounded else "too few members"
+    return f"That is {side} the best baseline, {baseline}, by {write_interval(lead)}: {reason} to tell from chance."
 
 
 def write_linear(entry: Entry, overall: Contest) -> list[str]:

@@ -20,7 +20,7 @@ from weightspace.report.labels import name_row, order_rows, style_row
 from weightspace.report.plot import Label, draw_band, draw_plot, label_ends
 from weightspace.report.read import Entry, Study, numbers, pick, words
 from weightspace.report.samples import explain_rows
-from weightspace.report.statistics import estimate_mean
+from weightspace.report.statistics import estimate_mean, name_intervals
 
 SHOWN_EPOCHS = (0, 1, 5, 25, 50)
 """Epochs of the published tables; the last one is shown too."""
@@ -32,8 +32,8 @@ def show_transfers(study: Study) -> Section:
     """Show every transfer of a study."""
     text = (
         "Every row has the same budget: the same images, optimizer, number of epochs and choice of learning rates, of "
-        "which a row takes the one that ends best on validation images. Lines are means, bands their 95% bootstrap "
-        "intervals over networks."
+        "which a row takes the one that ends best on validation images. Lines are means, bands their "
+        f"{name_intervals('networks')}."
     )
     entries = study.of("transfer")
     rows = order_rows({row for entry in entries for row in words(entry.table("curves"), "row")})
@@ -95,7 +95,7 @@ def tabulate_curves(entry: Entry, lines: Lines) -> Table:
         for row, line in lines.items()
     ]
     columns = ["row", *(f"epoch {epoch}" for epoch in epochs), "learning rate", "networks"]
-    note = "Means with 95% bootstrap intervals over networks. Bold: the highest mean at that epoch."
+    note = f"Means with {name_intervals('networks')}. Bold: the highest mean at that epoch."
     return Table(f"Test accuracy on {name_images(entry)} (%) by epochs of training.", columns, rows, note)
 
 

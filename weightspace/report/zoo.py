@@ -16,6 +16,7 @@ from weightspace.report.labels import name_target
 from weightspace.report.members import draw_members_curves
 from weightspace.report.plot import BLUE, GREY, INK, SERIES, SMALL, draw_band, draw_plot, label_ends
 from weightspace.report.read import Entry, Study, numbers, pick, words
+from weightspace.report.statistics import drop_missing, take_quantiles
 
 MAX_LEVELS = 6
 """A numeric factor with more values than this is shown in thirds."""
@@ -60,10 +61,14 @@ def show_zoos(study: Study) -> Section:
 
 def show_zoo(entry: Entry, named: bool) -> list[Part]:
     """Show one zoo."""
-    factors = find_factors(entry.table("checkpoints"))
-    plots = [draw_accuracies(entry), draw_curves(entry), *draw_members_curves(entry)]
-    first = Part(entry.name if named else "", [describe_sizes(entry)], plots)
-    if not factors:
+    table = entry.table("checkpoints")
+    ended, learned = (
+        len(drop_missing(one["test_accuracy"])) for one in (take_last(table), pick(table, diverged=False))
+    )
+    plots = [draw(entry) for draw, known in ((draw_accuracies, ended), (draw_curves, learned)) if known]
+    first = Part(entry.name if named else "", [describe_sizes(entry)], [*plots, *draw_members_curves(entry)])
+    factors = find_factors(table)
+    if not factors or not learned:
         return [first]
     text = "Lines are medians, bands hold the middle half of the members. A factor of many numbers is cut into thirds."
     plots = [draw_factor(entry, factor) for factor in factors]
@@ -88,6 +93,13 @@ def take_last(table: pd.DataFrame) -> pd.DataFrame:
     return pick(table, epoch=table["epoch"].max(), diverged=False)
 
 
+def count_known(table: pd.DataFrame) -> str:
+    """Say, to go on a sentence, of how many members the final test accuracy is known; nothing where it is of all."""
+    last = take_last(table)["test_accuracy"]
+    known = len(drop_missing(last))
+    return "" if known == len(last) else f" (known of {known:,} of {len(last):,} members)"
+
+
 def list_diverged(table: pd.DataFrame) -> list[str]:
     """List the members that diverged at any epoch."""
     return words(pick(table, diverged=True), "member")
@@ -99,11 +111,15 @@ def find_factors(table: pd.DataFrame) -> list[str]:
 
 
 def share_near_chance(entry: Entry) -> float | None:
-    """Return the share of members that end below twice the accuracy of guessing; None where that is not known."""
+    """Return the share of members that end below twice the accuracy of guessing, of those whose accuracy is known.
+
+    None where it is known of none, or the number of classes is not.
+    """
     num_classes = count_classes(entry)
-    if num_classes is None:
+    known = drop_missing(take_last(entry.table("checkpoints"))["test_accuracy"])
+    if num_classes is None or not len(known):
         return None
-    return float((numbers(take_last(entry.table("checkpoints")), "test_accuracy") < 2 / num_classes).mean())
+    return float((known < 2 / num_classes).mean())
 
 
 def describe_sizes(entry: Entry) -> str:
@@ -120,17 +136,18 @@ def describe_sizes(entry: Entry) -> str:
 
 
 def measure_curves(table: pd.DataFrame) -> Curves:
-    """Measure how test accuracy is spread over members at each epoch, the diverged left out."""
-    groups = pick(table, diverged=False).groupby("epoch")["test_accuracy"]
-    rows = [(epoch, np.quantile(values.to_numpy(np.float64), BAND)) for epoch, values in groups]
-    return Curves(np.array([epoch for epoch, _ in rows]), 100 * np.stack([quantiles for _, quantiles in rows]))
+    """Measure how test accuracy is spread over members at each epoch, the diverged and the unmeasured left out."""
+    groups = pick(table, diverged=False).dropna(subset="test_accuracy").groupby("epoch")["test_accuracy"]
+    rows = [(epoch, take_quantiles(values, BAND)) for epoch, values in groups]
+    quantiles = np.array([found for _, found in rows]).reshape(-1, len(BAND))
+    return Curves(np.array([epoch for epoch, _ in rows], np.int64), 100 * quantiles)
 
 
 def draw_accuracies(entry: Entry) -> Plot:
     """Draw how final test accuracy is spread over members."""
     last = take_last(entry.table("checkpoints"))
-    values = 100 * numbers(last, "test_accuracy")
-    low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
+    values = 100 * drop_missing(last["test_accuracy"])
+    low, median, high = take_quantiles(values, (0.05, 0.5, 0.95))
     num_classes = count_classes(entry)
 
     def paint(_: Figure, axes: Axes) -> None:
@@ -142,7 +159,7 @@ def draw_accuracies(entry: Entry) -> Plot:
         if num_classes is not None:
             mark_vertical(axes, chance, "chance", GREY, ":", median <= chance)
 
-    caption = f"How good members are after epoch {last['epoch'].max()}."
+    caption = f"How good members are after epoch {last['epoch'].max()}{count_known(last)}."
     alt = (
         f"Histogram of the final test accuracy of {len(values)} members: median {median:.1f}%, "
         f"90% of members between {low:.1f} and {high:.1f}%."
@@ -205,7 +222,8 @@ def write_value(value: object) -> str:
 def draw_factor(entry: Entry, factor: str) -> Plot:
     """Draw test accuracy over epochs for each level of a factor."""
     table = entry.table("checkpoints")
-    levels = [(level.label, measure_curves(table.loc[level.members])) for level in cut_levels(table, factor)]
+    found = [(level.label, measure_curves(table.loc[level.members])) for level in cut_levels(table, factor)]
+    levels = [(label, curves) for label, curves in found if len(curves.epochs)]
 
     def paint(figure: Figure, axes: Axes) -> None:
         figure.set_layout_engine("none")
@@ -230,17 +248,25 @@ def tabulate_factors(entry: Entry, factors: list[str]) -> Table:
         levels = [
             (
                 level.label,
-                numbers(pick(table.loc[level.members], epoch=table["epoch"].max(), diverged=False), "test_accuracy"),
+                drop_missing(
+                    pick(table.loc[level.members], epoch=table["epoch"].max(), diverged=False)["test_accuracy"]
+                ),
             )
             for level in cut_levels(table, factor)
         ]
-        medians = [f"{label}: {format_percent(float(np.median(values)))}" for label, values in levels]
+        medians = [f"{label}: {format_percent(float(take_quantiles(values, (0.5,))[0]))}" for label, values in levels]
         share = explain_variance([values for _, values in levels])
         cells = name_target(factor), write_range(table, factor), "; ".join(medians), format_figure(share, 2)
         rows.append([Cell(text) for text in cells])
-    caption = "Factors that differ between members, and median test accuracy (%) at the last epoch by level."
+    caption = "Factors that differ between members, and median test accuracy (%) at the last epoch by level"
     note = "Variance explained: the share of the final accuracy's variance that lies between the levels shown."
-    return Table(caption, ["factor", "values", "accuracy by level", "variance explained"], rows, note, words=True)
+    return Table(
+        f"{caption}{count_known(table)}.",
+        ["factor", "values", "accuracy by level", "variance explained"],
+        rows,
+        note,
+        words=True,
+    )
 
 
 def write_range(table: pd.DataFrame, factor: str) -> str:
@@ -255,6 +281,8 @@ def write_range(table: pd.DataFrame, factor: str) -> str:
 def explain_variance(groups: Sequence[Float[np.ndarray, "_"]]) -> float:
     """Return the share of the variance of all values that lies between groups."""
     everything = np.concatenate(groups)
+    if not len(everything):
+        return float("nan")
     total = ((everything - everything.mean()) ** 2).sum()
     between = sum(len(group) * (group.mean() - everything.mean()) ** 2 for group in groups if len(group))
     return float(between / total) if total else float("nan")

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 from weightspace.config import BadInput
 from weightspace.embeddings.embeddings import Embeddings
 from weightspace.embeddings.lookup import find_checkpoints
+from weightspace.embeddings.scores import read_activations
 from weightspace.samples.config import SamplesConfig
 from weightspace.weights.weight_data import WeightData
 
@@ -21,7 +22,7 @@ class Anchors:
     """Trained checkpoints with their latents."""
 
     table: pd.DataFrame
-    """Best first: member, epoch, activation and what else the weight data set says."""
+    """Best first: member, epoch, activation, init (empty where it is not known) and what else the data set says."""
     weights: Float32[np.ndarray, "anchors weights"]
     latents: Float32[np.ndarray, "anchors tokens d_latent"]
 
@@ -40,27 +41,37 @@ def gather_anchors(config: SamplesConfig, data: WeightData, embeddings: Embeddin
     """Take the best checkpoints of one side of the split, with their latents.
 
     Raises:
-        BadInput: there are none, or they have no embeddings.
+        BadInput: there are none, they cannot be ranked or run, or they have no embeddings.
     """
-    rows = rank_checkpoints(data, split, config.anchors.epochs)
-    if not len(rows):
-        raise BadInput(f"weights {config.weights}: no trained checkpoint on side {split}, wanted at least one")
+    rows = rank_checkpoints(data, config.weights, split, config.anchors.epochs)
     return take_checkpoints(config, data, embeddings, rows[: math.ceil(config.anchors.top_fraction * len(rows))])
 
 
-def rank_checkpoints(data: WeightData, split: str, epochs: Literal["last", "all"]) -> Int64[np.ndarray, " rows"]:
-    """Order the checkpoints of one side by validation accuracy, best first; test images have no say.
+def rank_checkpoints(
+    data: WeightData, name: str, split: str, epochs: Literal["last", "all"]
+) -> Int64[np.ndarray, " rows"]:
+    """Order the checkpoints of one side of the data set `name` by validation accuracy, best first.
 
-    Diverged ones are left out, and with `last` those from before the data set's last epoch.
+    Test images have no say. Diverged ones are left out, those whose validation accuracy is not known, and with `last`
+    those from before the data set's last epoch.
+
+    Raises:
+        BadInput: there are none, or it is known of none.
     """
     table = data.checkpoints.table
-    rows = data.rows(split)
-    score = table["val_accuracy"].to_numpy()[rows]
-    epoch = table["epoch"].to_numpy()
-    keep = np.isfinite(score)
+    rows, epoch = data.rows(split), table["epoch"].to_numpy()
     if epochs == "last":
-        keep &= epoch[rows] == epoch.max()
-    rows, score = rows[keep], score[keep]
+        rows = rows[epoch[rows] == epoch.max()]
+    if not len(rows):
+        raise BadInput(f"weights {name}: no trained checkpoint on side {split}, wanted at least one")
+    score = table["val_accuracy"].to_numpy()[rows] if "val_accuracy" in table else np.full(len(rows), np.nan)
+    known = np.isfinite(score)
+    if not known.any():
+        raise BadInput(
+            f"weights {name}: val_accuracy is not known of any checkpoint on side {split}, wanted it to find the best; "
+            "take a zoo that tells it"
+        )
+    rows, score = rows[known], score[known]
     member = table["member"].to_numpy(str)[rows]
     return rows[np.lexsort((epoch[rows], member, -score))]
 
@@ -71,11 +82,13 @@ def take_checkpoints(
     """Take rows of a weight data set with their latents.
 
     Raises:
-        BadInput: one has no embedding.
+        BadInput: one has no embedding, or an activation that cannot be run.
     """
     chosen = data.checkpoints.select(rows)
-    places = find_checkpoints(chosen.table, embeddings.table, config.embeddings)
-    return Anchors(chosen.table, chosen.weights, embeddings.take_tokens(places, f"embeddings {config.embeddings}"))
+    init = chosen.table["init"].astype("str").fillna("") if "init" in chosen.table else ""
+    table = chosen.table.assign(activation=read_activations(chosen, config.weights), init=init)
+    places = find_checkpoints(table, embeddings.table, config.embeddings)
+    return Anchors(table, chosen.weights, embeddings.take_tokens(places, f"embeddings {config.embeddings}"))
 
 
 def share_samples(sizes: Sequence[int], num: int) -> list[int]:
@@ -102,8 +115,12 @@ def draw_anchors(anchors: Anchors, num: int, generator: np.random.Generator) -> 
 
 
 def draw_distinct(anchors: Anchors, num: int, generator: np.random.Generator) -> Int64[np.ndarray, " some"]:
-    """Draw at most `num` anchors, none twice, shared among activations as the anchors are."""
-    groups = list(anchors.groups.values())
-    shares = share_samples([len(group) for group in groups], min(num, len(anchors.table)))
+    """Draw at most `num` anchors, no member twice, shared among activations as the anchors' members are.
+
+    Of a member with several anchors, only the best is drawn: they are too alike to count as independent.
+    """
+    best = ~anchors.table["member"].duplicated().to_numpy()
+    groups = [group[best[group]] for group in anchors.groups.values()]
+    shares = share_samples([len(group) for group in groups], min(num, int(best.sum())))
     parts = [generator.permutation(group)[:share] for group, share in zip(groups, shares, strict=True)]
     return generator.permutation(np.concatenate(parts))

@@ -19,7 +19,8 @@ ROWS = (
     "anchor_noise",
     "anchor_average",
 )
-"""All rows that a table of samples can have. The first six are always there."""
+"""All rows that a table of samples can have. The first six are always there, but for `random_init` where the zoo does
+not say how its members were initialised, or says it in a word that we do not know."""
 
 
 class AnchorsConfig(Config):

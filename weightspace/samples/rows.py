@@ -1,5 +1,6 @@
 """Make the rows of a table of samples: generated weights, and what they must be seen beside."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from weightspace.networks import Architecture, build_layout
 from weightspace.samples.anchors import Anchors, draw_anchors, draw_distinct
 from weightspace.samples.config import ROWS, AnchorAverage, AnchorNoise, Sampler, SamplesConfig
 from weightspace.samples.samplers import perturb_weights, sample_latents
-from weightspace.zoo.members import initialize_members
+from weightspace.zoo.members import INITS, initialize_members
 
+logger = logging.getLogger(__name__)
 SANE_INIT = "kaiming_uniform"
 Decode = Callable[[Tensor], Tensor]
 """Latents `[networks, tokens, d_latent]` in, aligned weights `[networks, weights]` out."""
@@ -32,12 +34,19 @@ class Row:
 def make_rows(
     config: SamplesConfig, architecture: Architecture, anchors: Anchors, unseen: Anchors, decode: Decode
 ) -> Iterator[Row]:
-    """Yield every row, in the order of `ROWS`.
+    """Yield every row, in the order of `ROWS`; without `random_init` where the init of an anchor is not known.
 
     Args:
         unseen: the best checkpoints of the test members.
     """
-    yield make_random_row(config, architecture, anchors, "random_init")
+    unknown = sorted(set(anchors.table["init"]) - set(INITS))
+    if unknown:
+        got, wanted = unknown[0] or "nothing", ", ".join(INITS)
+        logger.warning(
+            "no row random_init: weights %s say %r of an init, wanted one of %s", config.weights, got, wanted
+        )
+    else:
+        yield make_random_row(config, architecture, anchors, "random_init")
     yield make_random_row(config, architecture, anchors, "random_init_sane")
     for name, source, seen in (("anchors", anchors, True), ("unseen", unseen, False)):
         picks = source.select(draw_distinct(source, config.num_samples, seed_row(config, name)))

@@ -32,8 +32,9 @@ class TransferConfig(Config):
     images: str
     """Name of the image set to train on: the zoo's, or another of the same shape."""
     rows: tuple[StartName, ...] = Field(min_length=1)
-    """Kinds of starting points: `scratch` (drawn like the zoo's own initial weights), `scratch_sane` (Kaiming uniform),
-    `members` (the best train members on the zoo's validation images), and rows of the table of samples."""
+    """Kinds of starting points: `scratch` (drawn like the zoo's own initial weights; `random_init` of the table of
+    samples, which may lack it), `scratch_sane` (Kaiming uniform), `members` (the best train members on the zoo's
+    validation images), and rows of the table of samples."""
     num_per_row: int = Field(ge=1)
     """Starting points a row, fewer where there are fewer."""
     epochs: int = Field(ge=1)

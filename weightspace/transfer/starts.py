@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from weightspace.config import BadInput
+from weightspace.embeddings.scores import read_activations
 from weightspace.samples.anchors import rank_checkpoints
 from weightspace.store import Checkpoints
 from weightspace.transfer.config import TransferConfig
@@ -29,7 +30,8 @@ def gather_starts(config: TransferConfig, data: WeightData, samples: Checkpoints
     """Take the first starting points of each row; samples stand in random order, members with the best first.
 
     Raises:
-        BadInput: the table of samples has no such row, or is of another layout than the weights.
+        BadInput: the table of samples has no such row, or is of another layout than the weights, or a network has an
+            activation that cannot be run.
     """
     if samples.layout != data.checkpoints.layout:
         raise BadInput(f"samples {config.samples}: of another layout than weights {config.weights}, wanted the same")
@@ -37,7 +39,7 @@ def gather_starts(config: TransferConfig, data: WeightData, samples: Checkpoints
     weights: list[np.ndarray] = []
     for row in config.rows:
         source = pick_members(config, data) if row == "members" else pick_samples(config, samples, row)
-        activation = source.table["activation"].to_numpy(str)
+        activation = read_activations(source, config.weights)
         tables.append(pd.DataFrame({"row": row, "sample": np.arange(len(activation)), "activation": activation}))
         weights.append(source.weights)
     return Starts(pd.concat(tables, ignore_index=True), np.concatenate(weights))
@@ -47,12 +49,9 @@ def pick_members(config: TransferConfig, data: WeightData) -> Checkpoints:
     """Take the best train members on the zoo's validation images, as they ended.
 
     Raises:
-        BadInput: there are none.
+        BadInput: there are none, or they cannot be ranked.
     """
-    rows = rank_checkpoints(data, "train", "last")[: config.num_per_row]
-    if not len(rows):
-        raise BadInput(f"weights {config.weights}: no trained checkpoint on side train, wanted at least one")
-    return data.checkpoints.select(rows)
+    return data.checkpoints.select(rank_checkpoints(data, config.weights, "train", "last")[: config.num_per_row])
 
 
 def pick_samples(config: TransferConfig, samples: Checkpoints, row: str) -> Checkpoints:

@@ -47,5 +47,13 @@ def test_an_activation_that_cannot_be_run_is_refused(activation):
 
 
 def test_networks_of_unknown_activation_are_refused():
-    with pytest.raises(BadInput, match="weights w: got 'nothing' for an activation"):
-        read_activations(replace(CHECKPOINTS, table=CHECKPOINTS.table.drop(columns="activation")), "w")
+    table = CHECKPOINTS.table
+    for unknown in (table.drop(columns="activation"), table.assign(activation=np.nan)):
+        with pytest.raises(BadInput, match="weights w: got 'nothing' for an activation"):
+            read_activations(replace(CHECKPOINTS, table=unknown), "w")
+
+
+def test_networks_of_unknown_activation_are_not_scored():
+    weights = torch.from_numpy(CHECKPOINTS.weights[:2].copy())
+    with pytest.raises(BadInput, match="networks to score: got 't' for an activation, wanted one of tanh"):
+        score_networks(ARCHITECTURE, weights, np.array(["tanh", "t"]), IMAGES)

@@ -19,11 +19,11 @@ SPECIAL = {
     "modelzoo": {"epoch_offset": None, "columns": (), "log_sigma2": "refuse"},
     "phase_transition": {"epoch_offset": None, "columns": (), "log_sigma2": "refuse"},
     "wild_park": {"epoch_offset": None, "split_file": None},
-    "huggingface": {"epoch_offset": None, "columns": (), "wiring": "unknown"},
-    "weightclip": {"epoch_offset": None, "columns": (), "wiring": "unknown"},
+    "huggingface": {"epoch_offset": None, "columns": (), "wiring": "by_name"},
+    "weightclip": {"epoch_offset": None, "columns": (), "wiring": "by_name"},
     "prepared_pt": {},
     "small_cnn_zoo": {"split_file": None},
-    "folder": {"table": None, "wiring": "unknown"},
+    "folder": {"table": None, "wiring": "by_name"},
 }
 
 

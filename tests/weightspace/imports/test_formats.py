@@ -238,6 +238,16 @@ def test_wild_park_may_be_permuted_only_without_residuals(tmp_path, read):
     assert any("cannot be permuted" in note for note in residual["notes"])
 
 
+def test_wild_park_with_the_tensors_of_our_own_network_is_not_run_as_it(tmp_path, read):
+    write_wild(tmp_path / "src/a", [16, 16, 16], [-1, -1, -1])
+    write_wild(tmp_path / "src/b", [16, 16, 16], [-1, -1, 0])
+    names = [report["network"] for report in read(tmp_path, "wild_park", mixed="split")]
+    plain, residual = (read_checkpoints(tmp_path / "zoo" / name) for name in names)
+    assert plain.layout.permutation_sizes == {"p0": 16, "p1": 16, "p2": 16}
+    assert residual.layout.permutation_sizes == {}
+    assert not any("architecture" in zoo.about for zoo in (plain, residual))
+
+
 def test_wild_park_keeps_the_published_split(tmp_path, read):
     for number, run in enumerate("ab"):
         write_wild(tmp_path / "src" / run, [4], [-1], number)

@@ -16,7 +16,7 @@ from tests.weightspace.residual_networks import (
 from weightspace.config import BadInput
 from weightspace.imports.state import clean_state, split_numbers
 from weightspace.imports.structure import find_structure, flatten_state
-from weightspace.networks import build_cnn_l, build_layout
+from weightspace.networks import ARCHITECTURES, build_layout, build_small_cnn
 from weightspace.weights.permute import draw_permutations, permute_weights
 
 
@@ -71,12 +71,42 @@ def test_running_statistics_are_not_trained():
     assert {place.kind for place in structure.layout.places if not place.trained} == {"buffer"}
 
 
-def test_known_network_has_the_layout_of_our_own():
-    shapes = [place.shape for place in build_layout(build_cnn_l()).places]
-    state = {f"{'abcde'[i // 2]}.{('weight', 'bias')[i % 2]}": shape for i, shape in enumerate(shapes)}
-    structure = find_structure("x", state, "unknown")
-    assert structure.layout == build_layout(build_cnn_l())
-    assert structure.gap is None
+def name_shapes(architecture, modules="abcde"):
+    """Give the tensors of a network of ours other names."""
+    shapes = [place.shape for place in build_layout(architecture).places]
+    return {f"{modules[i // 2]}.{('weight', 'bias')[i % 2]}": shape for i, shape in enumerate(shapes)}
+
+
+KNOWN = [build(3, 10) for build in ARCHITECTURES.values()]
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_chain_with_the_tensors_of_our_own_network_is_that(known):
+    structure = find_structure("x", name_shapes(known), "chain")
+    assert structure.layout == build_layout(known)
+    assert (structure.architecture, structure.gap) == (known, None)
+
+
+@pytest.mark.parametrize("wiring", ["unknown", "by_name"])
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_shapes_of_our_own_network_do_not_say_how_layers_are_wired(known, wiring):
+    structure = find_structure("x", name_shapes(known), wiring)
+    assert structure.layout.permutation_sizes == {}
+    assert (structure.architecture, structure.gap) == (None, "which layer feeds which is not known")
+
+
+def test_padded_chain_is_permuted_but_is_no_network_of_ours():
+    known = build_small_cnn(3)
+    structure = find_structure("x", name_shapes(known), "chain", padded=True)
+    assert structure.layout.permutation_sizes == build_layout(known).permutation_sizes
+    assert (structure.architecture, structure.gap) == (None, None)
+
+
+def test_residual_network_with_the_tensors_of_our_own_is_permuted_along_its_streams():
+    shapes = name_shapes(build_small_cnn(3), ["conv1", "layer1.0.conv1", "layer1.0.conv2", "fc"])
+    structure = find_structure("x", shapes, "by_name")
+    assert structure.layout.permutation_sizes == {"stream0": 16, "layer1.0.conv1": 16}
+    assert structure.architecture is None
 
 
 def test_unknown_wiring_is_never_guessed():

@@ -60,6 +60,8 @@ class Plan:
     """Size of the error of predictions from each feature set; others have 0.5."""
     stages: tuple[str, ...] = ("zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer")
     classes: bool = True
+    unknown: tuple[int, int] = (0, 0)
+    """Members whose test accuracy is not known, and from which epoch on."""
     recipes: bool = False
     """Whether members also differ in what a zoo may leave out: schedule, label noise, augmentation."""
 
@@ -102,7 +104,13 @@ def write_study(root: Path, plan: Plan) -> Path:
         lambda f: write_part(f / "part-00000.parquet", Checkpoints(layout, table, weights, about)),
         zoo="tiny",
     )
-    keep("hyperrep", "sane", lambda f: make_history(rng).to_parquet(f / "history.parquet"), weights="tiny")
+    keep(
+        "hyperrep",
+        "sane",
+        lambda f: make_history(rng).to_parquet(f / "history.parquet"),
+        weights="tiny",
+        training={"keep_best": "reconstruction"},
+    )
     keep("embeddings", "sane", lambda f: write_embeddings(f, table, rng), weights="tiny", hyperrep="sane")
     keep("probes", "main", lambda f: write_probes(f, table, plan, rng), weights="tiny", embeddings="sane")
     keep(
@@ -151,6 +159,8 @@ def make_table(plan: Plan, rng: np.random.Generator) -> pd.DataFrame:
         values = np.clip(accuracy + gain * (epochs > 0) + rng.normal(0, 0.005, accuracy.shape), 0, 1)
         rows[f"{split}_accuracy"] = values.reshape(-1).astype(np.float32)
         rows[f"{split}_loss"] = (2.3 * (1 - values)).reshape(-1).astype(np.float32)
+    unknown, start = plan.unknown
+    rows["test_accuracy"] = rows["test_accuracy"].mask((rows.index < unknown * len(epochs)) & (rows["epoch"] >= start))
     rows["generalization_gap"] = rows["train_accuracy"] - rows["test_accuracy"]
     rows["diverged"] = (rows["member"] == "m00000") & (rows["epoch"] > 1)
     factors = {

@@ -1,10 +1,15 @@
+from dataclasses import replace
+from typing import get_args
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
 from tests.weightspace.report.conftest import EVERYTHING
 from tests.weightspace.report.made_up import Plan, write_study
-from weightspace.report.hyperrep import project, score_normally, show_map
+from weightspace.hyperrep.config import Term
+from weightspace.report.hyperrep import BEST, describe_training, project, score_normally, show_map
 from weightspace.report.read import read_study
 
 
@@ -23,6 +28,17 @@ def test_normal_scores_do_not_depend_on_how_far_outliers_lie():
     far[points.argmax(0), np.arange(3)] *= 1000
     assert score_normally(far) == pytest.approx(score_normally(points))
     assert score_normally(points).mean(0) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("term", get_args(Term))
+def test_the_model_that_is_said_to_be_kept_is_best_by_the_term_that_it_was_kept_by(study, term):
+    others = {f"val_{one}": [0.1, 0.2, 0.3] for one in get_args(Term)}
+    history = pd.DataFrame({"step": [10, 20, 30], **others, f"val_{term}": [np.nan, 0.5, 0.6]})
+    entry = study.first("hyperrep")
+    config = {**entry.record.config, "training": {"keep_best": term}}
+    record = entry.record.model_copy(update={"config": config})
+    text = describe_training(replace(entry, record=record, tables={"history": history}))
+    assert text == f"30 optimizer steps. Kept: the model at step 20, {BEST[term]}."
 
 
 @pytest.mark.parametrize(("num_epochs", "colourings"), [(0, ["test_accuracy"]), (2, ["test_accuracy", "epoch"])])

@@ -1,11 +1,16 @@
+import numpy as np
+import pandas as pd
 import pytest
 
 from tests.weightspace.report import made_up
 from tests.weightspace.report.made_up import Plan, write_study
+from weightspace.report.blocks import Interval
 from weightspace.report.config import ReportConfig
-from weightspace.report.contests import hold_contest
+from weightspace.report.contests import Contest, Score, hold_contest
 from weightspace.report.read import read_study
-from weightspace.report.summary import summarize
+from weightspace.report.samples import Start
+from weightspace.report.statistics import estimate_mean
+from weightspace.report.summary import summarize, write_epoch, write_percent, write_rival, write_verdict
 
 
 def summarize_made_up(folder, plan):
@@ -16,7 +21,7 @@ def summarize_made_up(folder, plan):
 
 def test_summary_says_that_the_baseline_wins_when_it_wins(tmp_path):
     errors = (("embedding", 0.5), ("statistics_14", 0.1))
-    text = summarize_made_up(tmp_path, Plan(error=errors, stages=("probes",)))["Prediction"]
+    text = summarize_made_up(tmp_path, Plan(num_members=48, error=errors, stages=("probes",)))["Prediction"]
     assert "A baseline does better" in text
     assert "boosted trees on statistics s(W), 14 a layer" in text
     assert "a baseline is ahead on 3 (test accuracy, epoch and learning rate)" in text
@@ -24,7 +29,7 @@ def test_summary_says_that_the_baseline_wins_when_it_wins(tmp_path):
 
 def test_summary_says_that_the_embedding_wins_when_it_wins(tmp_path):
     errors = (("embedding", 0.1), ("statistics_14", 0.5))
-    text = summarize_made_up(tmp_path, Plan(error=errors, stages=("probes",)))["Prediction"]
+    text = summarize_made_up(tmp_path, Plan(num_members=48, error=errors, stages=("probes",)))["Prediction"]
     assert "That beats the best baseline" in text
     assert "A baseline" not in text
 
@@ -75,7 +80,37 @@ def test_lead_without_predictions_is_as_wide_as_both_intervals_allow(study):
     assert (contest.lead.low, contest.lead.high) == pytest.approx((0.05 - 0.04, 0.05 + 0.04))
 
 
-def test_summary_says_what_accuracy_reconstruction_leaves(study):
-    text = next(paragraph.text for paragraph in summarize(study) if paragraph.topic == "Reconstruction")
+def test_summary_says_what_accuracy_reconstruction_leaves(tmp_path):
+    text = summarize_made_up(tmp_path, Plan(num_members=48, stages=("embeddings",)))["Reconstruction"]
     assert "PCA with as many numbers does worse on unseen members" in text
     assert text.count("Reconstruction takes the test accuracy of unseen members from") == 1
+
+
+def make_start(row, values):
+    return Start(row, estimate_mean(values), np.array(values), {})
+
+
+def test_a_row_of_one_network_is_told_apart_from_none():
+    sampled = make_start("kde_joint", np.random.default_rng(0).normal(0.6, 0.02, 32).tolist())
+    text = write_rival(sampled, make_start("anchor_average", [0.9]))
+    assert text.endswith("which needs no model, do as well, as far as can be told: 90.0%.")
+    assert "do better" in write_rival(sampled, make_start("anchor_average", [0.9, 0.91, 0.89]))
+
+
+def test_one_network_is_level_with_others_while_it_learns():
+    rows = {"kde_joint": np.linspace(0.6, 0.7, 32), "scratch": [0.2], "anchor_noise": [0.9, 0.91, 0.89]}
+    curves = pd.concat([pd.DataFrame({"row": row, "epoch": 1, "test_accuracy": x}) for row, x in rows.items()])
+    text = write_epoch(curves, 1)
+    assert "level with scratch (zoo's init) (20.0%) and behind anchor + noise (90.0%)" in text
+
+
+def test_a_figure_without_interval_is_written_without_brackets():
+    assert write_percent(estimate_mean([0.93])) == "93.0%"
+
+
+def test_a_lead_over_one_member_decides_nothing():
+    one, other = (
+        Score(features, "ridge", Interval(r2, r2, r2)) for features, r2 in (("embedding", 0.9), ("weights", 0.5))
+    )
+    contest = Contest("test_accuracy", "r2", one, other, Interval(0.4, np.nan, np.nan))
+    assert write_verdict(contest).endswith("by 0.400: too few members to tell from chance.")

@@ -42,18 +42,18 @@ def test_test_accuracy_has_no_say_in_the_choice_of_anchors():
 
 def test_validation_accuracy_decides():
     flipped = change_table(DATA, val_accuracy=1 - DATA.checkpoints.table["val_accuracy"].to_numpy())
-    rows, again = (rank_checkpoints(data, "train", "last") for data in (DATA, flipped))
+    rows, again = (rank_checkpoints(data, "w", "train", "last") for data in (DATA, flipped))
     assert (rows == again[::-1]).all()
 
 
 def test_diverged_checkpoints_are_no_anchors():
-    best = rank_checkpoints(DATA, "train", "all")[0]
+    best = rank_checkpoints(DATA, "w", "train", "all")[0]
     diverged = np.arange(len(DATA.checkpoints.table)) == best
-    assert best not in rank_checkpoints(change_table(DATA, diverged=diverged), "train", "all")
+    assert best not in rank_checkpoints(change_table(DATA, diverged=diverged), "w", "train", "all")
 
 
 def test_anchors_of_all_epochs_are_more():
-    assert len(rank_checkpoints(DATA, "train", "all")) == 3 * len(rank_checkpoints(DATA, "train", "last"))
+    assert len(rank_checkpoints(DATA, "w", "train", "all")) == 3 * len(rank_checkpoints(DATA, "w", "train", "last"))
 
 
 def test_latents_are_those_of_the_same_checkpoint():
@@ -75,6 +75,49 @@ def test_embeddings_of_other_weights_are_refused():
     foreign = replace(embeddings, table=embeddings.table.assign(member="x" + embeddings.table["member"]))
     with pytest.raises(BadInput, match=r"embeddings e: member m\d+ at epoch 2 is not there"):
         gather_anchors(make_samples_config(), DATA, foreign, "train")
+
+
+def test_distinct_draws_hold_no_member_twice_but_its_best_checkpoint():
+    config = make_samples_config(anchors={"top_fraction": 1.0, "epochs": "all"})
+    anchors = gather_anchors(config, DATA, build_embeddings(DATA), "train")
+    num = anchors.table["member"].nunique()
+    assert len(anchors.table) == 3 * num
+    for wanted in (2, num, 100):
+        picks = draw_distinct(anchors, wanted, np.random.default_rng(0))
+        drawn = anchors.table.iloc[picks]
+        assert len(drawn) == drawn["member"].nunique() == min(wanted, num)
+        best = anchors.table.groupby("member")["val_accuracy"].max()
+        assert (drawn.set_index("member")["val_accuracy"] == best[drawn["member"]]).all()
+
+
+def forget(column, rows):
+    """Change the made-up data so that a column is not known of some rows."""
+    values = DATA.checkpoints.table[column]
+    return change_table(DATA, **{column: values.mask(rows)})
+
+
+@pytest.mark.parametrize("column", ["gaps", "missing"])
+def test_a_zoo_without_validation_accuracy_is_told(column):
+    data = forget("val_accuracy", np.full(len(DATA.checkpoints.table), True))
+    if column == "missing":
+        table = data.checkpoints.table.drop(columns="val_accuracy")
+        data = replace(data, checkpoints=replace(data.checkpoints, table=table))
+    with pytest.raises(BadInput, match="weights w: val_accuracy is not known of any checkpoint on side train, wanted"):
+        rank_checkpoints(data, "w", "train", "last")
+
+
+def test_checkpoints_without_validation_accuracy_are_no_anchors():
+    rows = rank_checkpoints(DATA, "w", "train", "all")
+    data = forget("val_accuracy", np.isin(np.arange(len(DATA.checkpoints.table)), rows[:2]))
+    assert (rank_checkpoints(data, "w", "train", "all") == rows[2:]).all()
+
+
+@pytest.mark.parametrize("num", [1, None])
+def test_anchors_of_unknown_activation_are_refused(num):
+    rows = rank_checkpoints(DATA, "w", "train", "last")[:num]
+    data = forget("activation", np.isin(np.arange(len(DATA.checkpoints.table)), rows))
+    with pytest.raises(BadInput, match="weights w: got 'nothing' for an activation, wanted one of tanh"):
+        gather_anchors(make_samples_config(), data, build_embeddings(DATA), "train")
 
 
 def test_distinct_draws_hold_no_anchor_twice():

@@ -137,6 +137,32 @@ def test_a_side_without_trained_members_is_refused():
         generate_samples(make_samples_config(), empty, EMBEDDINGS, decode, build_image_set(), CPU)
 
 
+@pytest.mark.parametrize("init", [None, "he_normal"])
+def test_random_starts_of_unknown_init_are_left_out_and_told(caplog, init):
+    table = DATA.checkpoints.table
+    best = table.loc[(table["split"] == "train") & (table["epoch"] == table["epoch"].max())]
+    member = best.sort_values("val_accuracy")["member"].iloc[-1]
+    changed = table.assign(init=table["init"].where(table["member"] != member, init))
+    data = replace(DATA, checkpoints=replace(DATA.checkpoints, table=changed))
+    made = generate_samples(make_samples_config(num_samples=50), data, EMBEDDINGS, decode, build_image_set(), CPU)
+    assert made.scores["row"].unique().tolist() == [row for row in ROWS if row != "random_init"]
+    told = [message for message in caplog.messages if "no row random_init" in message]
+    assert len(told) == 1
+    assert f"weights w say {init or 'nothing'!r} of an init, wanted one of uniform" in told[0]
+    anchors = pick(made.samples.table, "anchors").set_index("member")["init"]
+    assert anchors[member] == (init or "")
+    assert set(anchors.drop(member)) <= {"uniform", "kaiming_normal"}
+
+
+def test_a_zoo_that_says_nothing_of_inits_has_samples_all_the_same():
+    gaps = DATA.checkpoints.table.assign(init=np.nan)
+    for table in (gaps, gaps.drop(columns="init")):
+        data = replace(DATA, checkpoints=replace(DATA.checkpoints, table=table))
+        made = generate_samples(make_samples_config(), data, EMBEDDINGS, decode, build_image_set(), CPU)
+        assert set(made.samples.table["init"]) == {"", "kaiming_uniform"}
+        assert "random_init" not in set(made.scores["row"])
+
+
 def test_a_sampler_named_twice_is_refused():
     noise = {"kind": "anchor_noise", "noise": 0.1}
     with pytest.raises(ValidationError, match="each kind of sampler once"):

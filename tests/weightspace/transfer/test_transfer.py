@@ -90,7 +90,7 @@ def test_scratch_starts_from_the_zoos_own_initial_weights():
 
 def test_members_are_the_best_on_the_zoos_validation_images():
     starts = gather_starts(make_config(rows=["members"]), DATA, SAMPLES)
-    best = rank_checkpoints(DATA, "train", "last")[:3]
+    best = rank_checkpoints(DATA, "w", "train", "last")[:3]
     assert (starts.weights == DATA.checkpoints.weights[best]).all()
 
 
@@ -151,6 +151,20 @@ def test_a_row_that_the_samples_lack_is_refused():
     keep = (SAMPLES.table["row"] != "kde_joint").to_numpy()
     with pytest.raises(BadInput, match="rows: got 'kde_joint', but samples s has only random_init"):
         gather_starts(make_config(), DATA, SAMPLES.select(keep))
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("val_accuracy", "weights w: val_accuracy is not known of any checkpoint on side train"),
+        ("activation", "weights w: got 'nothing' for an activation"),
+    ],
+)
+def test_members_of_which_too_little_is_known_are_refused(column, message):
+    table = DATA.checkpoints.table
+    table = table.assign(**{column: table[column].mask(table["split"] == "train")})
+    with pytest.raises(BadInput, match=message):
+        gather_starts(make_config(), replace(DATA, checkpoints=replace(DATA.checkpoints, table=table)), SAMPLES)
 
 
 def test_samples_of_another_layout_are_refused():
