@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from weightspace.config import Config
 
@@ -118,9 +118,9 @@ class FixedStatistics(Config):
     """Mean and standard deviation as given, as published zoos do."""
 
     kind: Literal["fixed"]
-    mean: tuple[float, ...]
+    mean: tuple[FiniteFloat, ...]
     """One a channel, of pixels scaled to 0 to 1."""
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
     """One a channel, of pixels scaled to 0 to 1."""
 
 

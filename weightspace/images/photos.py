@@ -15,6 +15,8 @@ from weightspace.images.raw import Part, RawImages
 
 TINY_IMAGENET = "tiny-imagenet-200.zip"
 EUROSAT = "EuroSAT.zip"
+SHAPE = (3, 64, 64)
+"""Of the images of both sets."""
 
 
 @dataclass
@@ -28,11 +30,11 @@ class Photos:
         """Decode an image.
 
         Raises:
-            BadInput: it cannot be decoded, or its size is not that of the others.
+            BadInput: it cannot be decoded, or is of another size than is published.
         """
         image = decode_image(name, content)
-        if self.pixels and image.shape != self.pixels[0].shape:
-            raise BadInput(f"{name}: shape {image.shape}, wanted {self.pixels[0].shape} as the images before it")
+        if image.shape != SHAPE:
+            raise BadInput(f"{name}: shape {image.shape}, wanted {SHAPE}")
         self.pixels.append(image)
         self.classes.append(class_name)
 
@@ -61,7 +63,8 @@ def read_eurosat(folder: Path) -> RawImages:
         if "/" in name and not name.startswith("__MACOSX"):
             hasher.update(content)
             photos.add(name, content, name.split("/")[-2])
-    return collect_photos(photos, None, {"EuroSAT": hasher.hexdigest()}, folder / EUROSAT)
+    check_photos(photos, "any", folder / EUROSAT)
+    return collect_photos(photos, None, {"EuroSAT": hasher.hexdigest()})
 
 
 def read_tiny_imagenet(folder: Path) -> RawImages:
@@ -78,7 +81,7 @@ def read_tiny_imagenet(folder: Path) -> RawImages:
     for name, content in walk_files(folder, TINY_IMAGENET, (".JPEG", "val_annotations.txt")):
         match name.split("/")[-4:]:
             case [*_, "val_annotations.txt"]:
-                annotations = content.decode()
+                annotations = content.decode(errors="replace")
             case ["train", class_name, "images", _]:
                 train.add(name, content, class_name)
             case [_, "val", "images", file_name] | ["val", "images", file_name]:
@@ -86,22 +89,28 @@ def read_tiny_imagenet(folder: Path) -> RawImages:
             case _:
                 continue
         hasher.update(content)
+    check_photos(train, "training", folder / TINY_IMAGENET)
+    check_photos(val, "validation", folder / TINY_IMAGENET)
     class_of = dict(line.split("\t")[:2] for line in annotations.splitlines() if "\t" in line)
     unknown = [file_name for file_name in val.classes if file_name not in class_of]
     if unknown:
         raise BadInput(f"{folder / TINY_IMAGENET}: val_annotations.txt has no line for {unknown[0]}")
     num_train = len(train.pixels)
     both = Photos(train.pixels + val.pixels, train.classes + [class_of[name] for name in val.classes])
-    return collect_photos(both, num_train, {"tiny-imagenet-200": hasher.hexdigest()}, folder / TINY_IMAGENET)
+    return collect_photos(both, num_train, {"tiny-imagenet-200": hasher.hexdigest()})
 
 
-def collect_photos(photos: Photos, num_train: int | None, digests: dict[str, str], path: Path) -> RawImages:
-    """Put decoded images in one array and number their classes.
+def check_photos(photos: Photos, part: str, path: Path) -> None:
+    """Look for images of a part.
 
     Raises:
         BadInput: there are none.
     """
     if not photos.pixels:
-        raise BadInput(f"{path}: missing or without images, wanted it there or its folders unpacked")
+        raise BadInput(f"{path}: missing, or without {part} images, wanted it there or its folders unpacked")
+
+
+def collect_photos(photos: Photos, num_train: int | None, digests: dict[str, str]) -> RawImages:
+    """Put decoded images in one array and number their classes."""
     labels = np.unique(photos.classes, return_inverse=True)[1].astype(np.int64)
     return RawImages(Part(np.stack(photos.pixels), labels), num_train, digests)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -37,8 +38,13 @@ def join_parts(train: Part, test: Part, digests: Mapping[str, str]) -> RawImages
     """Put a source's own training and test parts behind one another.
 
     Raises:
-        BadInput: their images differ in shape.
+        BadInput: a part is empty, or their images differ in shape.
     """
+    counts = [len(part.labels) for part in (train, test)]
+    if not all(counts):
+        raise BadInput(
+            f"{', '.join(digests)}: {counts[0]:,} training and {counts[1]:,} test images, wanted some of both"
+        )
     shapes = [part.pixels.shape[1:] for part in (train, test)]
     if shapes[0] != shapes[1]:
         raise BadInput(
@@ -48,6 +54,25 @@ def join_parts(train: Part, test: Part, digests: Mapping[str, str]) -> RawImages
     pixels = np.concatenate([train.pixels, test.pixels])
     labels = np.concatenate([train.labels, test.labels])
     return RawImages(Part(pixels, labels), len(train.labels), digests)
+
+
+def take_labels(values: np.ndarray, lowest: int, highest: int, where: Path | str) -> Int64[np.ndarray, " images"]:
+    """Take the labels of a file as whole numbers, from where it counts them.
+
+    Args:
+        where: the file, as messages name it.
+
+    Raises:
+        BadInput: a label is no number, no whole one or out of bounds.
+    """
+    wanted = f"wanted whole numbers from {lowest} to {highest}"
+    if values.dtype.kind not in "iuf":
+        raise BadInput(f"{where}: labels of {values.dtype}, {wanted}")
+    fine = (values >= lowest) & (values <= highest) & (values == np.floor(values))  # not-a-number fails all three
+    if not fine.all():
+        first = int(np.argmin(fine))
+        raise BadInput(f"{where}: image {first} has the label {values[first]}, {wanted}")
+    return values.astype(np.int64)
 
 
 def hash_bytes(content: bytes) -> str:

@@ -9,9 +9,10 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from weightspace.config import BadInput
-from weightspace.images.raw import Part, RawImages, hash_bytes, join_parts
+from weightspace.images.raw import Part, RawImages, hash_bytes, join_parts, take_labels
 
 NAMES = ("train_32x32.mat", "test_32x32.mat")
+SHAPE = (32, 32, 3)
 
 
 def read_svhn(folder: Path) -> RawImages:
@@ -28,17 +29,29 @@ def read_part(path: Path) -> tuple[Part, str]:
     """Read images and labels with the file's digest; the label 10, which stands for the digit 0, becomes 0.
 
     Raises:
-        BadInput: the file is missing or damaged, or has no such arrays.
+        BadInput: the file is missing or damaged, or has no such arrays or a label that no digit has.
     """
     try:
         content = path.read_bytes()
         arrays = loadmat(BytesIO(content), variable_names=["X", "y"])
-        images, labels = arrays["X"], arrays["y"].ravel()
+        images, labels = np.asarray(arrays["X"]), np.asarray(arrays["y"]).ravel()
     except FileNotFoundError as error:
         raise BadInput(f"{path}: missing, wanted SVHN's cropped digits") from error
-    except (MatReadError, OSError, EOFError, zlib.error, ValueError, TypeError, LookupError) as error:
+    except (
+        MatReadError,
+        NotImplementedError,
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        LookupError,
+    ) as error:
         raise BadInput(f"{path}: cannot be read as SVHN's MATLAB file ({error}); it may be cut short") from error
-    if images.shape[2:] != (3, len(labels)):
-        raise BadInput(f"{path}: images of shape {images.shape} for {len(labels)} labels, wanted (32, 32, 3, labels)")
-    pixels = np.ascontiguousarray(images.transpose(3, 2, 0, 1)).astype(np.uint8)
-    return Part(pixels, labels.astype(np.int64) % 10), hash_bytes(content)
+    if images.dtype != np.uint8 or images.shape != (*SHAPE, len(labels)):
+        raise BadInput(
+            f"{path}: images of {images.dtype} and shape {images.shape} for {len(labels)} labels, "
+            "wanted uint8 and (32, 32, 3, labels)"
+        )
+    pixels = np.ascontiguousarray(images.transpose(3, 2, 0, 1))
+    return Part(pixels, take_labels(labels, 1, 10, path) % 10), hash_bytes(content)

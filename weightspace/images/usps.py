@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_svmlight_file
 
 from weightspace.config import BadInput
-from weightspace.images.raw import Part, RawImages, hash_bytes, join_parts
+from weightspace.images.raw import Part, RawImages, hash_bytes, join_parts, take_labels
 
 NAMES = ("usps.bz2", "usps.t.bz2")
 SIDE = 16
@@ -31,7 +31,7 @@ def read_part(folder: Path, name: str) -> tuple[Part, str]:
     Rounds down, as the public loaders do.
 
     Raises:
-        BadInput: the file is missing or damaged.
+        BadInput: the file is missing or damaged, or has a value or label that no digit has.
     """
     path, content = read_bz2(folder, name)
     try:
@@ -39,10 +39,11 @@ def read_part(folder: Path, name: str) -> tuple[Part, str]:
     except ValueError as error:
         raise BadInput(f"{path}: cannot be read as LIBSVM text of {SIDE**2} features ({error})") from error
     dense = np.asarray(values.toarray())
-    if len(dense) == 0 or np.abs(dense).max() > 1:
-        raise BadInput(f"{path}: {len(dense)} images, values up to {np.abs(dense).max(initial=0)}, wanted -1 to 1")
+    fine = np.abs(dense) <= 1  # which not-a-number is not
+    if not fine.all():
+        raise BadInput(f"{path}: has the value {dense[~fine][0]}, wanted -1 to 1")
     pixels = ((dense + 1) / 2 * 255).astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
-    return Part(pixels, np.asarray(labels).astype(np.int64) - 1), hash_bytes(content)
+    return Part(pixels, take_labels(np.asarray(labels), 1, 10, path) - 1), hash_bytes(content)
 
 
 def read_bz2(folder: Path, name: str) -> tuple[Path, bytes]:

@@ -25,9 +25,9 @@ class Variational(Config):
     threshold: FiniteFloat
     """A number whose log alpha (logarithm of variance over square) is above this becomes 0 in what is kept."""
     penalty: Annotated[FiniteFloat, Field(ge=0)]
-    """Factor of the divergence from the prior; 1 is the variational bound."""
+    """Factor of the divergence from the prior, over the number of training images; 1 is the variational bound."""
     warmup_epochs: int = Field(ge=0)
-    """Over so many epochs the penalty rises from 0, step by step."""
+    """Over so many epochs the penalty rises, epoch by epoch: there is none in the first, and all of it after them."""
     lr: Rate | None
     """Learning rate of the weights; None: each member's own."""
     variance_lr: Rate | None

@@ -140,10 +140,10 @@ class VariationalLearner:
         return torch.autograd.grad((loss + scale * divergence).sum(), leaf)[0], weights
 
     def scale_penalty(self, step: int) -> Float[np.ndarray, " members"]:
-        """Return what the divergence is multiplied by at a step, counted from 0."""
-        num_train = np.asarray(self.recipe.num_train)
-        rise = self.method.warmup_epochs * -(-num_train // np.asarray(self.recipe.batch_size))
-        return self.method.penalty * np.minimum(1.0, step / np.maximum(rise, 1) if rise.any() else 1.0) / num_train
+        """Return what the divergence is multiplied by at a step, counted from 0; the same in all steps of an epoch."""
+        num_train, rise = np.asarray(self.recipe.num_train), self.method.warmup_epochs
+        epoch = step // -(-num_train // np.asarray(self.recipe.batch_size))
+        return self.method.penalty * np.minimum(1.0, epoch / rise if rise else 1.0) / num_train
 
     def draw_noise(self, batch: int, step: int) -> Float32[Tensor, "members batch units"]:
         """Draw each member's noise of one step from its own seed."""

@@ -20,6 +20,12 @@ def test_statistics_of_another_number_of_channels_are_refused(make_config, key):
         make_config(normalize=normalize)
 
 
+@pytest.mark.parametrize(("key", "value"), [("mean", float("nan")), ("std", float("inf")), ("std", float("nan"))])
+def test_statistics_that_are_no_numbers_are_refused(make_config, key, value):
+    with pytest.raises(ValidationError, match=rf"normalize.fixed.{key}.0"):
+        make_config(normalize={"kind": "fixed", "mean": [0.5], "std": [0.5], key: [value]})
+
+
 def test_a_split_must_say_its_seed(make_config):
     with pytest.raises(ValidationError, match="seed"):
         make_config(split={"kind": "counts", "train": 8, "val": 8, "test": 8})

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-from sklearn.datasets import dump_svmlight_file
 
 from weightspace.config import BadInput
 from weightspace.images.cifar import read_cifar10, read_cifar100
@@ -50,6 +49,15 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def write_usps(path, values, labels):
+    """Write LIBSVM's text by hand: scikit-learn's writer refuses values that a reader has to."""
+    rows = [
+        " ".join([str(label), *(f"{place}:{value}" for place, value in enumerate(row, 1))])
+        for label, row in zip(labels, values.tolist(), strict=True)
+    ]
+    path.write_bytes(bz2.compress("\n".join(rows).encode()))
+
+
 @pytest.fixture
 def usps(tmp_path):
     """Write 20 training and 10 test images; return the values and labels of the latter."""
@@ -57,9 +65,7 @@ def usps(tmp_path):
         values = RNG.integers(-1000, 1001, (count, 256)) / 1000
         values[0, :2] = -1, 1
         labels = np.arange(count) % 10 + 1
-        buffer = io.BytesIO()
-        dump_svmlight_file(values, labels, buffer, zero_based=False)
-        (tmp_path / name).write_bytes(bz2.compress(buffer.getvalue()))
+        write_usps(tmp_path / name, values, labels)
     return values, labels
 
 
@@ -93,6 +99,25 @@ def test_usps_of_other_text_is_named(tmp_path, usps):
         read_usps(tmp_path)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.5, 200.0])
+def test_usps_of_an_impossible_value_is_named(tmp_path, usps, value):
+    values, labels = usps
+    values[3, 7] = value
+    write_usps(tmp_path / "usps.t.bz2", values, labels)
+    with pytest.raises(BadInput, match=rf"usps.t.bz2: has the value {value}, wanted -1 to 1"):
+        read_usps(tmp_path)
+
+
+@pytest.mark.parametrize("label", [2.5, np.nan, 0, 11, -6])
+def test_usps_of_an_impossible_label_is_named(tmp_path, usps, label):
+    values, labels = usps
+    labels = labels.astype(float)
+    labels[3] = label
+    write_usps(tmp_path / "usps.t.bz2", values, labels)
+    with pytest.raises(BadInput, match=rf"usps.t.bz2: image 3 has the label {float(label)}, wanted .* 1 to 10"):
+        read_usps(tmp_path)
+
+
 @pytest.fixture
 def svhn(tmp_path):
     """Write 20 training and 10 test images; return the latter."""
@@ -115,6 +140,43 @@ def test_svhn_cut_short_is_named(tmp_path, svhn, kept):
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     with pytest.raises(BadInput, match=r"train_32x32.mat: cannot be read"):
+        read_svhn(tmp_path)
+
+
+def test_svhn_of_a_later_matlab_is_named(tmp_path, svhn):
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"  # what follows is HDF5
+    (tmp_path / "train_32x32.mat").write_bytes(header + bytes(400))
+    with pytest.raises(BadInput, match=r"train_32x32.mat: cannot be read as SVHN's MATLAB file"):
+        read_svhn(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((32, 32, 3, 10)), r"images of float64 and shape \(32, 32, 3, 10\) for 10 labels"),
+        (np.zeros((28, 28, 3, 10), np.uint8), r"images of uint8 and shape \(28, 28, 3, 10\) for 10 labels"),
+        (np.zeros((32, 32, 3, 9), np.uint8), r"images of uint8 and shape \(32, 32, 3, 9\) for 10 labels"),
+        (np.zeros((32, 32), np.uint8), r"images of uint8 and shape \(32, 32\) for 10 labels"),
+    ],
+)
+def test_svhn_of_other_images_is_named(tmp_path, svhn, images, message):
+    savemat(tmp_path / "test_32x32.mat", {"X": images, "y": np.ones((10, 1), np.uint8)})
+    with pytest.raises(BadInput, match=rf"test_32x32.mat: {message}, wanted uint8 and \(32, 32, 3, labels\)"):
+        read_svhn(tmp_path)
+
+
+@pytest.mark.parametrize("label", [77, 0, 11, 2.5, np.nan])
+def test_svhn_of_an_impossible_label_is_named(tmp_path, svhn, label):
+    labels = np.ones((10, 1), np.array(label).dtype)
+    labels[4] = label
+    savemat(tmp_path / "test_32x32.mat", {"X": svhn, "y": labels})
+    with pytest.raises(BadInput, match=rf"test_32x32.mat: image 4 has the label {label}, wanted .* 1 to 10"):
+        read_svhn(tmp_path)
+
+
+def test_svhn_with_words_for_labels_is_named(tmp_path, svhn):
+    savemat(tmp_path / "test_32x32.mat", {"X": svhn, "y": np.array(["one"] * 10, object)})
+    with pytest.raises(BadInput, match=r"test_32x32.mat: labels of object, wanted whole numbers from 1 to 10"):
         read_svhn(tmp_path)
 
 
@@ -168,6 +230,15 @@ def test_cifar10_with_part_of_a_record_is_told(tmp_path, cifar10):
         read_cifar10(tmp_path)
 
 
+def test_cifar10_of_an_impossible_label_is_named(tmp_path, cifar10):
+    files = cifar10[0]
+    name = "cifar-10-batches-bin/data_batch_3.bin"
+    files[name] = bytes([10]) + files[name][1:]
+    unpack(tmp_path, files)
+    with pytest.raises(BadInput, match=r"data_batch_3.bin: image 0 has the label 10, wanted .* 0 to 9"):
+        read_cifar10(tmp_path)
+
+
 def test_cifar100_takes_the_fine_labels(tmp_path):
     files = {}
     for name in ("train", "test"):
@@ -189,6 +260,22 @@ def test_stl10_reads_columns_and_leaves_unlabelled_images_out(tmp_path):
     assert np.array_equal(raw.all.pixels, np.concatenate([images["train"], images["test"]]))
     assert raw.all.labels.tolist() == [0, 1, 2, 9, 3, 4, 5]
     assert raw.num_train == 4
+
+
+@pytest.mark.parametrize("label", [0, 11, 255])
+def test_stl10_of_an_impossible_label_is_named(tmp_path, label):
+    files = {"train_X": bytes(2 * 27_648), "train_y": bytes([1, 10]), "test_X": bytes(2 * 27_648)}
+    files["test_y"] = bytes([1, label])
+    unpack(tmp_path, {f"{name}.bin": content for name, content in files.items()})
+    with pytest.raises(BadInput, match=rf"test_y.bin: image 1 has the label {label}, wanted .* 1 to 10"):
+        read_stl10(tmp_path)
+
+
+def test_a_set_without_test_images_is_told(tmp_path):
+    files = {"train_X": bytes(27_648), "train_y": bytes([1]), "test_X": b"", "test_y": b""}
+    unpack(tmp_path, {f"{name}.bin": content for name, content in files.items()})
+    with pytest.raises(BadInput, match=r"test_X.bin.*: 1 training and 0 test images, wanted some of both"):
+        read_stl10(tmp_path)
 
 
 def test_stl10_with_too_few_images_is_told(tmp_path):
@@ -242,6 +329,25 @@ def test_tiny_imagenet_without_an_annotation_is_told(tmp_path, tiny_imagenet):
     tiny_imagenet["tiny-imagenet-200/val/val_annotations.txt"] = b""
     pack_zip(tmp_path / "tiny-imagenet-200.zip", tiny_imagenet)
     with pytest.raises(BadInput, match=r"no line for val_0.JPEG"):
+        read_tiny_imagenet(tmp_path)
+
+
+@pytest.mark.parametrize(("part", "kind"), [("train", "training"), ("val", "validation")])
+@pytest.mark.parametrize("packed", [False, True])
+def test_tiny_imagenet_without_a_part_is_told(tmp_path, tiny_imagenet, part, kind, packed):
+    files = {name: content for name, content in tiny_imagenet.items() if f"/{part}/" not in name}
+    if packed:
+        pack_zip(tmp_path / "tiny-imagenet-200.zip", files)
+    else:
+        unpack(tmp_path, files)
+    with pytest.raises(BadInput, match=rf"tiny-imagenet-200.zip: missing, or without {kind} images"):
+        read_tiny_imagenet(tmp_path)
+
+
+def test_tiny_imagenet_of_another_size_is_named(tmp_path, tiny_imagenet):
+    tiny_imagenet["tiny-imagenet-200/val/images/val_0.JPEG"] = encode_jpeg(draw_pixels(32, 32, 3))
+    unpack(tmp_path, tiny_imagenet)
+    with pytest.raises(BadInput, match=r"val_0.JPEG: shape \(3, 32, 32\), wanted \(3, 64, 64\)"):
         read_tiny_imagenet(tmp_path)
 
 

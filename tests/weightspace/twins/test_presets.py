@@ -1,10 +1,14 @@
 import pytest
 
 from weightspace.config import BadInput
+from weightspace.networks import build_cnn_s
 from weightspace.twins.config import Variational
 from weightspace.twins.presets import build_pruned, build_twins, list_twinned
+from weightspace.twins.variational import VariationalLearner
 from weightspace.zoo.config import DrawnSeeds, Grid
-from weightspace.zoo.presets import build_preset
+from weightspace.zoo.members import draw_members
+from weightspace.zoo.presets import build_images, build_preset
+from weightspace.zoo.train import make_recipe
 
 
 def count_members(zoo):
@@ -31,7 +35,23 @@ def test_twins_start_from_the_last_epoch_of_their_zoo(zoo):
     twins, preset = build_twins(zoo), build_preset(zoo)
     assert (twins.zoo, twins.images, twins.from_epoch) == (zoo, preset.images, preset.epochs)
     assert isinstance(twins.method, Variational)
-    assert (twins.method.log_sigma2, twins.method.threshold, twins.method.penalty) == (-10.0, 3.0, 1.0)
+    assert (twins.method.log_sigma2, twins.method.threshold) == (-10.0, 3.0)
+
+
+@pytest.mark.parametrize("zoo", [zoo for zoo in list_twinned() if "_resnet18_" not in zoo])
+def test_the_divergence_is_weighted_as_published(zoo):
+    twins, preset = build_twins(zoo), build_preset(zoo)
+    num_train = int(build_images(preset.images).split.train)
+    assert isinstance(twins.method, Variational)
+    members = draw_members(preset.members).iloc[:1]
+    learner = VariationalLearner(build_cnn_s(), make_recipe(members, num_train), twins.method)
+    steps = num_train // 10
+    # Source: weight of the divergence in the released NNmoduleARD, beside the mean loss of a batch; the same for all
+    # steps of an epoch, which are counted from 0 to 24.
+    wanted = [0.01 * epoch / 25 for epoch in range(25)]
+    assert [learner.scale_penalty(epoch * steps)[0] for epoch in range(25)] == pytest.approx(wanted)
+    assert [learner.scale_penalty(epoch * steps + steps - 1)[0] for epoch in range(25)] == pytest.approx(wanted)
+    assert (wanted[1], wanted[5], wanted[12], wanted[24]) == pytest.approx((4e-4, 2e-3, 4.8e-3, 9.6e-3))
 
 
 def test_pruning_stands_beside_the_twins_of_the_same_checkpoints():

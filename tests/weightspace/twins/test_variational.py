@@ -116,7 +116,8 @@ def make_learner(**method):
 def test_penalty_is_of_one_image_and_rises_over_the_warmup():
     assert make_learner(penalty=2.0).scale_penalty(0) == pytest.approx([2 / 50] * 2)
     learner = make_learner(warmup_epochs=2)  # of five steps each
-    assert [learner.scale_penalty(step)[0] * 50 for step in (0, 5, 10, 30)] == pytest.approx([0, 0.5, 1, 1])
+    steps = (0, 4, 5, 9, 10, 30)
+    assert [learner.scale_penalty(step)[0] * 50 for step in steps] == pytest.approx([0, 0, 0.5, 0.5, 1, 1])
 
 
 def test_noise_is_of_the_members_own_seed_and_step():
