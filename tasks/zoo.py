@@ -15,7 +15,7 @@ from weightspace.store import Checkpoints, write_part
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import choose_architecture
-from weightspace.zoo.shards import Shard, plan_shards, train_shard
+from weightspace.zoo.shards import Shard, plan_shards, settle_zoo, train_shard
 from weightspace.zoo.train import check_images
 
 
@@ -29,10 +29,11 @@ def make_zoo(name: str, config: ZooConfig, root: Path, run_all: RunAll = run_in_
     image_set = read_image_set(source)
     architecture = choose_architecture(config.architecture, image_set.shape, image_set.num_classes)
     check_images(architecture, image_set, config.images)
+    device = settle_device(config.device)
+    config = settle_zoo(config, architecture, device)
     shards = plan_shards(config, architecture, images_record.digest)
     work = locate_work(root, "zoo", name)
     about = describe_zoo(config, architecture, images_record)
-    device = settle_device(config.device)
     common = (config, architecture, source.absolute(), images_record.digest, about, device)
     paths = [locate_shard(shard.digest, work) for shard in shards]
     calls = [(path, shard, *common) for path, shard in zip(paths, shards, strict=True)]

@@ -1,3 +1,5 @@
+import logging
+
 import pandas as pd
 import pytest
 import torch
@@ -5,11 +7,12 @@ import torch
 from tasks import parts as tasks_parts
 from tasks import zoo as tasks_zoo
 from tasks.zoo import make_zoo
+from weightspace import record
 from weightspace.config import BadInput, Config
 from weightspace.images.image_set import prepare_images, read_image_set
 from weightspace.networks import build_cnn_s
 from weightspace.record import RECORD_NAME, read_record, write_record
-from weightspace.store import read_checkpoints
+from weightspace.store import read_checkpoints, read_metadata
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.evaluate import evaluate_members
 
@@ -104,6 +107,15 @@ def test_changed_lr_does_not_reuse_old_shards(tiny_study, config, monkeypatch):
     assert (before.weights[1] != after.weights[1]).any()
 
 
+def test_shards_of_other_code_are_not_taken_up(tiny_study, config, monkeypatch):
+    made, write = [], tasks_zoo.write_shard
+    monkeypatch.setattr(tasks_zoo, "write_shard", lambda *said: made.append(said) or write(*said))
+    for code, num in (("this", 2), ("this", 2), ("other", 4)):
+        monkeypatch.setattr(record, "digest_code", lambda code=code: code)
+        make_zoo("z", config, tiny_study)
+        assert len(made) == num
+
+
 def test_order_of_shards_changes_nothing(tiny_study, config):
     def run_backwards(function, calls):
         for arguments in reversed(calls):
@@ -168,6 +180,15 @@ def test_record_names_the_images_it_was_trained_on(tiny_study, config):
     make_zoo("z", config, tiny_study)
     images = read_record(tiny_study / "data/images/noise")
     assert read_record(tiny_study / "data/zoo/z").inputs == {"images/noise": images.digest}
+
+
+def test_record_and_one_line_name_the_engine_that_auto_is(tiny_study, config, caplog):
+    with caplog.at_level(logging.INFO):
+        make_zoo("z", config.model_copy(update={"engine": "auto"}), tiny_study)
+    assert read_record(tiny_study / "data/zoo/z").config["engine"] == "fused_cpu"
+    assert read_metadata(tiny_study / "data/zoo/z/part-00001.parquet")[1]["recipe"]["engine"] == "fused_cpu"
+    messages = [entry.message for entry in caplog.records if entry.message.startswith("engine")]
+    assert messages == ["engine: auto is fused_cpu on cpu for cnn_s"]
 
 
 def test_record_digest_ignores_nothing_that_changes(tmp_path):

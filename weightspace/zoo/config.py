@@ -7,7 +7,9 @@ from pydantic import Field, JsonValue
 from weightspace.config import Config
 from weightspace.factors import FactorName
 
-Value = float | str
+Number = float | bool
+"""Of a factor. `true` is no number and refused when members are drawn; a plain `float` would take it for 1."""
+Value = Number | str
 
 
 class Fixed(Config):
@@ -18,7 +20,7 @@ class Fixed(Config):
 
 
 class Choice(Config):
-    """One of some values: each in turn in a grid, each as likely in a draw."""
+    """One of some values: each in turn in a grid, where none may stand twice; each as likely in a draw."""
 
     kind: Literal["choice"]
     values: tuple[Value, ...] = Field(min_length=1)
@@ -28,16 +30,16 @@ class Uniform(Config):
     """A number between two bounds, all as likely. Draws only."""
 
     kind: Literal["uniform"]
-    low: float
-    high: float
+    low: Number
+    high: Number
 
 
 class LogUniform(Config):
     """A number between two positive bounds whose logarithm is uniform. Draws only."""
 
     kind: Literal["log_uniform"]
-    low: float = Field(gt=0)
-    high: float = Field(gt=0)
+    low: Number = Field(gt=0)
+    high: Number = Field(gt=0)
 
 
 Factor = Annotated[Fixed | Choice | Uniform | LogUniform, Field(discriminator="kind")]
@@ -51,18 +53,18 @@ class Draw(Config):
 
     kind: Literal["draw"]
     count: int = Field(ge=1)
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=9_000_000_000)
     """Seeds the draw; member i trains with seed 1000000 * this + i, unless `seed` is a factor."""
     factors: Factors
 
 
 class DrawnSeeds(Config):
-    """For each member of a grid a seed drawn at random; two may be alike."""
+    """For each member of a grid a seed drawn at random; two of different combinations may be alike."""
 
     kind: Literal["drawn"]
     count: int = Field(ge=1)
     """Members of each combination."""
-    below: int = Field(ge=1)
+    below: int = Field(ge=1, le=2**53)
     """Seeds are whole numbers from 0 to below this."""
     seed: int = Field(ge=0)
     """Seeds the draw."""
@@ -72,8 +74,8 @@ class Grid(Config):
     """Every combination of the factors' values, each with several seeds."""
 
     kind: Literal["grid"]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | DrawnSeeds
-    """Those that every combination has, or how to draw some for each."""
+    seeds: Annotated[tuple[Annotated[int, Field(strict=True)], ...], Field(min_length=1)] | DrawnSeeds
+    """Those that every combination has, each once, or how to draw some for each."""
     max_members: int = Field(ge=1)
     """A grid that expands to more is refused."""
     factors: Factors
@@ -120,11 +122,12 @@ class ZooConfig(Config):
     epochs: int = Field(ge=1)
     """Passes over each member's training images; a checkpoint follows each, and epoch 0 is the initialisation."""
     shard_size: int = Field(ge=1)
-    """Members trained at once and kept as one file that survives a crash. Changes no result of the fused engine."""
+    """Members trained at once and kept as one file that survives a crash. Changes no result of the fused engines."""
     engine: Literal["auto", "torch", "fused_cpu", "fused_gpu"]
-    """`auto` takes the fastest engine of the device that can train every member."""
+    """`auto` takes the fastest measured engine of the device that can train every member; the zoo's record names it."""
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
     together: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Residual networks and modules that are trained side by side; a shard that has fewer is filled up, so that what a
-    member computes is the same to the bit. None: as many as fit the device's memory, on a CPU one."""
+    """Residual networks and modules that are trained side by side, at most `shard_size`; where fewer are left, copies
+    fill up, so that what a member computes is the same to the bit. None: as many as fit the device's memory, on a CPU
+    one."""

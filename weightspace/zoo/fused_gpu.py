@@ -70,13 +70,13 @@ def train_members_gpu(
 
 
 def check_support(recipe: Recipe) -> None:
-    """Refuse what only the torch engine could do."""
-    asked = [(recipe.activation, ACTIVATIONS), (recipe.augmentation, ("none",))]
-    asked += [(name, OPTIMIZERS) for name in np.unique(np.asarray(recipe.optimizer)).tolist()]
-    for name, known in asked:
+    """Refuse what there is no kernel for; of these, only augmentation is something that the torch engine does."""
+    asked = [(recipe.activation, ACTIVATIONS, ""), (recipe.augmentation, ("none",), ", or the torch engine")]
+    asked += [(name, OPTIMIZERS, "") for name in np.unique(np.asarray(recipe.optimizer)).tolist()]
+    for name, known, other in asked:
         if name not in known:
             words = ", ".join(str(word) for word in known if word)
-            raise BadInput(f"engine fused_gpu: got {name!r}, wanted one of {words}; try the torch engine")
+            raise BadInput(f"engine fused_gpu: got {name!r}, wanted one of {words}{other}")
 
 
 @cache

@@ -96,7 +96,7 @@ class ModuleLearner:
     """Differentiates torch modules: one member as torch does, several under `torch.func.vmap`.
 
     What a member computes among others depends on how many there are, to the last bits: kernels differ. Members of one
-    zoo are therefore always so many at a time, see `train.choose_together`.
+    zoo are therefore always so many at a time, see `together.choose_together`.
     """
 
     def __init__(self, network: ModuleNetwork, recipe: Recipe, device: torch.device) -> None:

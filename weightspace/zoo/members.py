@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import sys
+from collections import Counter
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import nn
 
 from weightspace.config import BadInput
@@ -48,14 +50,15 @@ OWN: tuple[FactorName, ...] = ("activation", "dropout")
 """Factors that a module of the user's decides itself."""
 INTEGERS = ("seed", "batch_size")
 RANGES = {
-    "seed": (0, math.inf),
-    "lr": (0, math.inf),
-    "weight_decay": (0, math.inf),
-    "dropout": (0, 1),
-    "batch_size": (1, math.inf),
-    "train_fraction": (0, 1),
-    "label_noise": (0, 1),
+    "seed": (0, 2**53, "a whole number from 0 to 2**53"),
+    "lr": (0, sys.float_info.max, "a finite number from 0"),
+    "weight_decay": (0, sys.float_info.max, "a finite number from 0"),
+    "dropout": (0, math.nextafter(1, 0), "a number from 0 to below 1"),
+    "batch_size": (1, 2**31 - 1, "a whole number from 1"),
+    "train_fraction": (math.nextafter(0, 1), 1, "a number above 0, at most 1"),
+    "label_noise": (0, 1, "a number from 0 to 1"),
 }
+"""The least and the largest value of a factor, and how a message says them; a float holds whole numbers to 2**53."""
 WEIGHTY = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Modules whose weights an init draws; others start as they do of themselves."""
 BIAS_START = 0.01
@@ -86,13 +89,20 @@ def draw_members(config: Draw | Grid, network: Network | None = None) -> pd.Data
         network: what they are; None: a network that has all factors.
 
     Raises:
-        BadInput: a factor is missing or has a value that no engine knows, or a grid grows beyond its bound.
+        BadInput: a factor is missing or has a value that no engine knows, a grid grows beyond its bound, or two members
+            are one.
     """
     check_factors(config, network)
     table = draw_table(config) if isinstance(config, Draw) else expand_grid(config)
     names = [name for name in FACTORS if name in table]
     for name in names:
         table[name] = table[name].astype("int64" if name in INTEGERS else "str" if name in WORDS else "float64")
+    if table.duplicated(names).any():
+        seed = table.loc[table.duplicated(names), "seed"].iloc[0]
+        raise BadInput(
+            f"members: got two with seed {seed} and all other factors alike, wanted no two alike: a split by member "
+            "could put one on each side"
+        )
     table.insert(0, "member", pd.Series([f"m{i:06d}" for i in range(len(table))], dtype="str"))
     return table.loc[:, ["member", *names]]
 
@@ -108,10 +118,37 @@ def check_factors(config: Draw | Grid, network: Network | None) -> None:
     for name, factor in config.factors.items():
         if isinstance(config, Grid) and not isinstance(factor, Fixed | Choice):
             raise BadInput(f"members.factors.{name}: got {factor.kind} in a grid, wanted fixed or choice")
+        check_factor(name, factor)
         for value in list_bounds(factor):
-            check_value(name, value)
             if name == "dropout" and value and isinstance(network, ResidualNetwork):
                 raise BadInput(f"members.factors.dropout: got {value!r}, wanted 0: {network.name} has no dropout")
+    if isinstance(config, Grid):
+        check_grid(config)
+
+
+def check_factor(name: FactorName, factor: Factor) -> None:
+    """Refuse values that a factor cannot take, bounds the wrong way round, and bounds of whole numbers."""
+    key = f"members.factors.{name}"
+    for value in list_bounds(factor):
+        check_value(key, name, value)
+    if isinstance(factor, Fixed | Choice):
+        return
+    if name in INTEGERS:
+        raise BadInput(f"{key}: got {factor.kind}, wanted fixed or choice: it is a whole number")
+    if factor.low > factor.high:
+        raise BadInput(f"{key}: got low {factor.low!r} above high {factor.high!r}, wanted low at most high")
+
+
+def check_grid(config: Grid) -> None:
+    """Refuse seeds that are none, and a value or a seed that stands twice: two members would be one."""
+    seeds = () if isinstance(config.seeds, DrawnSeeds) else config.seeds
+    for seed in seeds:
+        check_value("members.seeds", "seed", seed)
+    named = {f"members.factors.{name}": list_bounds(factor) for name, factor in config.factors.items()}
+    for key, values in {"members.seeds": seeds, **named}.items():
+        for value, count in Counter(values).items():
+            if count > 1:
+                raise BadInput(f"{key}: got {value!r} twice in a grid, wanted each value once: members would be alike")
 
 
 def list_bounds(factor: Factor) -> tuple[Value, ...]:
@@ -121,15 +158,15 @@ def list_bounds(factor: Factor) -> tuple[Value, ...]:
     return factor.values if isinstance(factor, Choice) else (factor.low, factor.high)
 
 
-def check_value(name: FactorName, value: Value) -> None:
-    """Refuse a value that a factor cannot take."""
+def check_value(key: str, name: FactorName, value: Value) -> None:
+    """Refuse a value, which stands at a key, that a factor cannot take."""
     if name in WORDS:
         if value not in WORDS[name]:
-            raise BadInput(f"members.factors.{name}: got {value!r}, wanted one of {', '.join(WORDS[name])}")
+            raise BadInput(f"{key}: got {value!r}, wanted one of {', '.join(WORDS[name])}")
         return
-    low, high = RANGES[name]
-    if isinstance(value, str) or not low <= value <= high or (name == "dropout" and value == 1):
-        raise BadInput(f"members.factors.{name}: got {value!r}, wanted a number from {low} to {high}")
+    low, high, wanted = RANGES[name]
+    if isinstance(value, str | bool) or not low <= value <= high or (name in INTEGERS and value % 1):
+        raise BadInput(f"{key}: got {value!r}, wanted {wanted}")
 
 
 def draw_table(config: Draw) -> pd.DataFrame:
@@ -166,6 +203,11 @@ def expand_grid(config: Grid) -> pd.DataFrame:
     if isinstance(seeds, DrawnSeeds) and "seed" not in config.factors:
         table["seed"] = seed_generator(seeds.seed, FACTORS.index("seed")).integers(0, seeds.below, count)
     return table
+
+
+def count_images(factors: pd.DataFrame, num_images: int) -> Int64[np.ndarray, " members"]:
+    """Count the training images that each member uses, of so many."""
+    return np.maximum(1, np.round(factors["train_fraction"].to_numpy(float) * num_images)).astype(np.int64)
 
 
 def initialize_members(network: Network, factors: pd.DataFrame) -> Float32[torch.Tensor, "members weights"]:

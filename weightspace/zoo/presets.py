@@ -62,9 +62,16 @@ RESNETS = {
 Differs: Tiny-ImageNet was also rotated by up to 20 degrees.
 """
 SMALL_CNN_IMAGES = ("mnist", "fashion_mnist", "cifar10", "svhn")
-PHASE_IMAGES = ("svhn", "cifar10", "cifar100", "tiny_imagenet")
+PHASES = {
+    "svhn": (150, "none"),
+    "cifar10": (150, "crop_flip"),
+    "cifar100": (150, "crop_flip"),
+    "tiny_imagenet": (100, "crop_flip"),
+}
+"""Epochs and augmentation of the phase zoos, see `describe_phase`."""
 PHASE_WIDTHS = tuple(2**n for n in range(1, 9))
 PHASE_BATCHES = tuple(2**n for n in range(3, 11))
+PHASE_SEEDS = (0, 1, 2)
 
 
 def list_presets() -> dict[str, str]:
@@ -77,7 +84,7 @@ def list_presets() -> dict[str, str]:
     names |= {f"{images}_resnet18_seed": f"Model Zoos, ResNet-18 on {images}" for images in RESNETS}
     names |= {f"{images}_small_cnn": f"Small CNN Zoo, {images}" for images in SMALL_CNN_IMAGES}
     for depth in (18, 50):
-        for images in PHASE_IMAGES:
+        for images in PHASES:
             for width in PHASE_WIDTHS:
                 name = f"{images}_phase_resnet{depth}_w{width}"
                 names[name] = f"Phase Transition zoo, ResNet-{depth} of width {width} on {images}: batch sizes x seeds"
@@ -85,7 +92,7 @@ def list_presets() -> dict[str, str]:
 
 
 def build_preset(name: str) -> ZooConfig:
-    """Build the configuration of a published zoo; its `images` is the name before the kind of zoo.
+    """Build the configuration of a published zoo, whose `images` are those of `build_images`.
 
     Raises:
         BadInput: no preset has that name.
@@ -95,7 +102,8 @@ def build_preset(name: str) -> ZooConfig:
     for mark, build in (("_phase_", describe_phase), ("_resnet18_", describe_resnet), ("_small_cnn", describe_small)):
         images, found, rest = name.partition(mark)
         if found:
-            return make_config(images, **build(images, rest))
+            own = images + mark.rstrip("_")
+            return make_config(own if own in IMAGES else images, **build(images, rest))
     for mark, build in (("_hyp_", describe_grid), ("_seed", describe_seeds)):
         images, found, rest = name.partition(mark)
         if found:
@@ -140,7 +148,10 @@ def state_grid(seeds: Any, count: int) -> dict[str, Any]:
 
 
 def limit_shard(depth: int, width: int, epochs: int) -> int:
-    """Return how many residual networks are kept as one file, by their weights at width 64: near 11 or 24 million."""
+    """Return how many residual networks are kept as one file, by their weights at width 64: near 11 or 24 million.
+
+    So many train side by side at most, since all their checkpoints are in memory until they end.
+    """
     weights = {18: 11.2e6, 50: 23.6e6}[depth] * (width / 64) ** 2
     return max(1, min(SHARD, int(SHARD_BYTES / (4 * weights * (epochs + 1)))))
 
@@ -199,16 +210,26 @@ def describe_resnet(images: str, _: str) -> dict[str, Any]:
 def describe_small(images: str, _: str) -> dict[str, Any]:
     """Describe one of the four Small CNN Zoos.
 
-    Source: Unterthiner et al. (arXiv 2002.11448), and for the ranges google-research's `ALL_HPARAM_RANGES`.
-    Differs: the initial scale follows from the init instead of being drawn, and orthogonal starts are left out; weight
-    decay stands for the penalty on squared weights; seeds differ, where all published runs have 42.
+    Source: Unterthiner et al. (arXiv 2002.11448): the released `dnn_predict_accuracy/train_network.py`, and for ranges
+    the `ALL_HPARAM_RANGES` of google-research's later work on the zoo.
+    Differs:
+        - Of five inits there are two. Orthogonal starts are left out, and normal ones of a drawn deviation (0.001 to
+          0.5), plain and truncated: ours of 1 would be none of them. Keras truncates the other two as well.
+        - Biases start at 0.01 instead of 0, and decay too, where only weights are penalised there. A penalty of c on
+          squared weights is a weight decay of 2 c.
+        - Optimizers have torch's constants: SGD a momentum of 0.9 instead of none, RMSprop an average over 0.99
+          instead of 0.9, and it and Adam an epsilon of 1e-8 instead of 1e-7.
+        - The last batch of an epoch is smaller, where it is left out there. Orders are drawn over all images, there
+          within a buffer of 1,024.
+        - Seeds differ, where all published runs have 42. All epochs are kept, there 9. A run goes on as diverged, where
+          it stops there.
     """
     factors = {
         "activation": ("relu", "tanh"),
-        "init": ("kaiming_normal", "xavier_normal", "normal"),
+        "init": ("kaiming_normal", "xavier_normal"),
         "optimizer": ("rmsprop", "sgd", "adam"),
         "lr": {"kind": "log_uniform", "low": 5e-4, "high": 5e-2},
-        "weight_decay": {"kind": "log_uniform", "low": 1e-8, "high": 1e-2},
+        "weight_decay": {"kind": "log_uniform", "low": 2e-8, "high": 2e-2},
         "dropout": {"kind": "uniform", "low": 0.0, "high": 0.7},
         "batch_size": 512,
         "train_fraction": (0.1, 0.25, 0.5, 1.0),
@@ -217,82 +238,115 @@ def describe_small(images: str, _: str) -> dict[str, Any]:
     return {"architecture": "small_cnn", "members": members, "factors": factors, "epochs": 86}
 
 
-def describe_phase(_: str, rest: str) -> dict[str, Any]:
+def describe_phase(images: str, rest: str) -> dict[str, Any]:
     """Describe one width of a phase zoo, `resnet18_w64`: batch size is the temperature, width the load.
 
-    Source: Phase Transition Model Zoo (arXiv 2504.18072).
-    Differs: the published networks have torchvision's stem, and images were also rotated by up to 20 degrees.
+    Source: Phase Transition Model Zoo (arXiv 2504.18072), released scripts: `train_zoo_*_wide.py`, each with epochs,
+    seeds and images, and `ResNetBase_width`, which gives torchvision's layout the stem for CIFAR images, 3x3 without
+    pooling, and draws all weights anew, as the scripts say from `kaiming_uniform`. What `ResNet_width` has and draws
+    before that, 7x7 and `kaiming_normal`, is in no network of the zoo.
+    Differs: images were also rotated by up to 20 degrees, and SVHN's cropped, but not mirrored. Large batches of wide
+    ResNet-50s were run in parts: their norms saw 128 to 512 images at once, and their schedule was cut short, since it
+    counted parts as steps.
     """
     kind, _, width = rest.partition("_w")
+    epochs, augmentation = PHASES[images]
     factors = {
         "activation": "relu",
-        "init": "kaiming_normal",
+        "init": "kaiming_uniform",
         "optimizer": "sgd",
         "lr": 0.1,
         "weight_decay": 5e-4,
         "dropout": 0.0,
         "batch_size": PHASE_BATCHES,
         "schedule": "one_cycle",
-        "augmentation": "crop_flip",
+        "augmentation": augmentation,
     }
     depth = int(kind.removeprefix("resnet"))
     return {
         "architecture": {"kind": "resnet", "depth": depth, "width": int(width)},
-        "members": state_grid([1, 2, 3], 3 * len(PHASE_BATCHES)),
+        "members": state_grid(list(PHASE_SEEDS), len(PHASE_SEEDS) * len(PHASE_BATCHES)),
         "factors": factors,
-        "epochs": 150,
-        "shard_size": limit_shard(depth, int(width), 150),
+        "epochs": epochs,
+        "shard_size": min(len(PHASE_SEEDS), limit_shard(depth, int(width), epochs)),  # no others train side by side
     }
 
 
-IMAGES: dict[str, dict[str, Any]] = {
-    "mnist": {"set": "mnist", "split": (50_000, 10_000, 10_000), "side": 28, "channels": 1, "scale": (0.1307, 0.3081)},
-    "fashion_mnist": {
-        "set": "fashion_mnist",
-        "split": (50_000, 10_000, 10_000),
-        "side": 28,
-        "channels": 1,
-        "scale": (0.5, 0.5),
-    },
-    "svhn": {
-        "split": (60_000, 13_257, 26_032),
-        "side": 28,
-        "channels": 1,
-        "scale": (0.5, 0.5),
-        "fit": "crop",
-    },
-    "usps": {"split": (6000, 1291, 2007), "side": 28, "channels": 1},
-    "cifar10_s": {"kind": "cifar10", "split": (42_000, 8000, 10_000), "side": 28, "channels": 3},
-    "cifar10_l": {"kind": "cifar10", "split": (42_000, 8000, 10_000), "side": 32, "channels": 3},
-    "stl10_s": {"kind": "stl10", "split": (4200, 800, 8000), "side": 28, "channels": 3},
-    "stl10_l": {"kind": "stl10", "split": (4200, 800, 8000), "side": 32, "channels": 3},
+@dataclass(frozen=True)
+class Preparation:
+    """A published image set as zoos saw it."""
+
+    source: str
+    split: tuple[int, int, int]
+    """Images to train, validate and test with."""
+    side: int
+    scale: tuple[tuple[float, ...], tuple[float, ...]]
+    """Mean and deviation of pixels from 0 to 1, a value a channel each."""
+    classes: int = 10
+    fit: str = "resize"
+
+
+IDX_SETS = ("mnist", "fashion_mnist", "kmnist")
+GREY_HALF, HALF_SCALE = ((0.5,), (0.5,)), ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+DIGITS_SCALE = ((0.1307,), (0.3081,))
+SVHN_SCALE = ((0.4377, 0.4438, 0.4728), (0.198, 0.201, 0.197))
+CIFAR10_SCALE = ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255))
+CIFAR100_SCALE = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+IMAGENET_SCALE = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGES = {
+    "mnist": Preparation("mnist", (50_000, 10_000, 10_000), 28, DIGITS_SCALE),
+    "fashion_mnist": Preparation("fashion_mnist", (50_000, 10_000, 10_000), 28, GREY_HALF),
+    "kmnist": Preparation("kmnist", (50_000, 10_000, 10_000), 28, GREY_HALF),
+    "svhn": Preparation("svhn", (60_000, 13_257, 26_032), 28, GREY_HALF, fit="crop"),
+    "usps": Preparation("usps", (6000, 1291, 2007), 28, DIGITS_SCALE),
+    "cifar10_s": Preparation("cifar10", (42_000, 8000, 10_000), 28, HALF_SCALE),
+    "cifar10_l": Preparation("cifar10", (42_000, 8000, 10_000), 32, HALF_SCALE),
+    "stl10_s": Preparation("stl10", (4200, 800, 8000), 28, HALF_SCALE),
+    "stl10_l": Preparation("stl10", (4200, 800, 8000), 32, HALF_SCALE),
+    "eurosat": Preparation("eurosat", (18_900, 2700, 5400), 32, HALF_SCALE),
+    "cifar10": Preparation("cifar10", (40_000, 10_000, 10_000), 32, CIFAR10_SCALE),
+    "cifar100": Preparation("cifar100", (40_000, 10_000, 10_000), 32, CIFAR100_SCALE, classes=100),
+    "tiny_imagenet": Preparation("tiny_imagenet", (99_000, 1000, 10_000), 64, IMAGENET_SCALE, classes=200),
+    "mnist_small_cnn": Preparation("mnist", (59_000, 1000, 10_000), 28, GREY_HALF),
+    "fashion_mnist_small_cnn": Preparation("fashion_mnist", (59_000, 1000, 10_000), 28, GREY_HALF),
+    "cifar10_small_cnn": Preparation("cifar10", (49_000, 1000, 10_000), 32, GREY_HALF),
+    "svhn_small_cnn": Preparation("svhn", (72_257, 1000, 26_032), 32, GREY_HALF),
+    "svhn_phase": Preparation("svhn", (72_257, 1000, 26_032), 32, SVHN_SCALE),
+    "cifar10_phase": Preparation("cifar10", (49_000, 1000, 10_000), 32, CIFAR10_SCALE),
+    "cifar100_phase": Preparation("cifar100", (49_000, 1000, 10_000), 32, CIFAR100_SCALE, classes=100),
 }
-"""What the Model Zoos' families see; `scale` is mean and deviation where known, else the training images' own."""
+"""What each published zoo sees. A kind of zoo that prepares a set in its own way has its name in the set's.
+
+Source: the scripts that each zoo was released with. No zoo of KMNIST is published, and no script of EuroSAT's.
+"""
 
 
 def build_images(name: str) -> ImagesConfig:
-    """Build the configuration of the images that the zoos of a family were trained on, downloaded.
+    """Build the configuration of the images that the zoos of a preset were trained on, downloaded.
 
-    Source: as `FAMILIES`; split with the seed 42.
-    Differs: SVHN's grids are scaled as its seed zoo, not with MNIST's numbers as released.
+    Source: as `IMAGES`; split with the seed 42.
+    Differs: SVHN's grids are scaled as its seed zoo, not with MNIST's numbers as released. Tiny-ImageNet's zoos, the
+    Small CNN Zoos and the phase zoos had no validation images: 1,000 of their training images are held out. The Small
+    CNN Zoos' grey was the plain mean of the colours.
+
+    Raises:
+        BadInput: no zoo saw images of that name.
     """
     if name not in IMAGES:
         raise BadInput(f"images: got {name!r}, wanted one of {', '.join(IMAGES)}")
     said = IMAGES[name]
-    origin = {"kind": "download"} | ({"set": said["set"]} if "set" in said else {})
-    train, val, test = said["split"]
-    normalize: dict[str, Any] = {"kind": "train"}
-    if "scale" in said:
-        mean, std = said["scale"]
-        normalize = {"kind": "fixed", "mean": [mean], "std": [std]}
+    idx = said.source in IDX_SETS
+    origin = {"kind": "download"} | ({"set": said.source} if idx else {})
+    parts = dict(zip(("train", "val", "test"), said.split, strict=True))
+    mean, std = said.scale
     return ImagesConfig.model_validate(
         {
-            "source": {"kind": "idx" if "set" in said else said.get("kind", name), "origin": origin},
-            "classes": 10,
-            "side": said["side"],
-            "fit": said.get("fit", "resize"),
-            "channels": said["channels"],
-            "split": {"kind": "official", "train": train, "val": val, "test": test, "seed": 42},
-            "normalize": normalize,
+            "source": {"kind": "idx" if idx else said.source, "origin": origin},
+            "classes": said.classes,
+            "side": said.side,
+            "fit": said.fit,
+            "channels": len(mean),
+            "split": {"kind": "counts" if said.source == "eurosat" else "official", **parts, "seed": 42},
+            "normalize": {"kind": "fixed", "mean": mean, "std": std},
         }
     )

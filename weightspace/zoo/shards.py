@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from weightspace.config import BadInput, digest_value
+from weightspace.config import BadInput
 from weightspace.images.image_set import PreparedImages
 from weightspace.networks import Architecture
+from weightspace.record import digest_with_code
 from weightspace.store import Checkpoints
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.kinds import Network, lay_out_network
-from weightspace.zoo.members import draw_members, initialize_members
-from weightspace.zoo.train import RECIPE_FACTORS, choose_engine, train_table
+from weightspace.zoo.members import count_images, draw_members, initialize_members, list_bounds
+from weightspace.zoo.together import choose_together, find_largest_batch
+from weightspace.zoo.train import RECIPE_FACTORS, find_obstacle, has_triton, settle_engine, train_table
 from weightspace.zoo.training import Trajectory
 
 REPORT_EVERY_S = 5.0
@@ -31,12 +33,18 @@ class Shard:
     factors: pd.DataFrame
     """A row a member: its name and factors."""
     digest: str
-    """Stands for everything that decides the shard's checkpoints."""
+    """Stands for everything that decides the shard's checkpoints, the code among it."""
+    after: float
+    """Members of the shards that follow, each counted as its train fraction."""
 
 
 def plan_shards(config: ZooConfig, architecture: Network, images_digest: str) -> list[Shard]:
-    """Draw a zoo's members and cut them into shards, each of members with similar recipes."""
-    check_engine(config, architecture)
+    """Draw a zoo's members and cut them into shards, each of members with similar recipes.
+
+    Raises:
+        BadInput: no such members can be drawn, or not so many trained side by side.
+    """
+    check_together(config, architecture)
     members = draw_members(config.members, architecture)
     order = [name for name in RECIPE_FACTORS if name in members]
     members = members.sort_values([*order, "train_fraction", "member"])
@@ -49,65 +57,112 @@ def plan_shards(config: ZooConfig, architecture: Network, images_digest: str) ->
             "members": factors.to_dict("list"),
             "epochs": config.epochs,
             "engine": [config.engine, config.device],
-            **({} if config.together is None else {"together": config.together}),
+            **({} if isinstance(architecture, Architecture) else {"together": list_together(config)}),
         }
-        shards.append(Shard(len(shards), factors, digest_value(decides)))
+        after = float(members["train_fraction"].iloc[start + config.shard_size :].sum())
+        shards.append(Shard(len(shards), factors, digest_with_code(decides), after))
     return shards
 
 
-def check_engine(config: ZooConfig, network: Network) -> None:
-    """Say which engine trains what only one does, and refuse another before any work.
+def settle_zoo(config: ZooConfig, network: Network, device: str) -> ZooConfig:
+    """Say in a zoo's configuration what it leaves to `auto`: once for all shards, on a device that is settled.
 
     Raises:
-        BadInput: another is asked for, or members side by side of what is trained all at once.
+        BadInput: the engine that is asked for cannot train all members, or there is no such kind of device.
     """
-    if isinstance(network, Architecture):
-        if config.together is not None:
-            raise BadInput(
-                f"together: got {config.together} for {network.name}, wanted it left out: shard_size decides"
-            )
-        return
-    choose_engine(config.engine, torch.device("cpu"), network)
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise BadInput(f"device: got {device!r}, wanted auto, cpu, cuda or cuda:n") from error
+    factor = config.members.factors.get("augmentation")
+    augmentations = ["none"] if factor is None else [str(value) for value in list_bounds(factor)]
+    engine = settle_engine(config.engine, where, network, augmentations)
     if config.engine == "auto":
-        logger.info("%s: trained by the engine torch, the only one that can", network.name)
+        why = "" if engine != "torch" else ", as no other can"
+        if engine == "torch" and find_obstacle("fused_gpu", where, network, augmentations) is None:
+            why = "; fused_gpu, which no GPU has measured yet, runs where it is asked for"
+        logger.info("engine: auto is %s on %s for %s%s", engine, device, network.name, why)
+    if engine == "fused_gpu" and not has_triton():
+        engine = "torch"
+        logger.info("engine: torch on %s in place of fused_gpu, which needs triton, and that is not installed", device)
+    return config.model_copy(update={"engine": engine, "device": device})
+
+
+def check_together(config: ZooConfig, network: Network) -> None:
+    """Refuse to train side by side what is trained all at once, or more than a shard has.
+
+    Raises:
+        BadInput: that is asked for.
+    """
+    if config.together is None:
+        return
+    if isinstance(network, Architecture):
+        raise BadInput(f"together: got {config.together} for {network.name}, wanted it left out: shard_size decides")
+    if config.together > config.shard_size:
+        raise BadInput(f"together: got {config.together}, wanted at most shard_size = {config.shard_size}")
+
+
+def list_together(config: ZooConfig) -> list[int | None]:
+    """List what, besides network and device, decides how many members train side by side, and so their last bits."""
+    return [config.together, config.shard_size, find_largest_batch(config)]
 
 
 def train_shard(
     shard: Shard, config: ZooConfig, architecture: Network, images: PreparedImages, device: torch.device
 ) -> Checkpoints:
     """Train the members of a shard; returns every epoch of every member, member by member."""
-    initial = initialize_members(architecture, shard.factors)
+    num_images, together = len(images.train), None
+    if not isinstance(architecture, Architecture):
+        together = choose_together(config, architecture, images, device)
+    total = config.epochs * int(count_images(shard.factors, num_images).sum())
     trajectory = train_table(
         architecture,
         shard.factors,
-        initial,
+        initialize_members(architecture, shard.factors),
         images,
         config.epochs,
         config.engine,
         device,
-        log_progress(f"shard {shard.number}", len(shard.factors) * (config.epochs + 1)),
-        config.together,
+        together=together,
+        on_images=log_progress(
+            f"shard {shard.number}", total, "images x members", config.epochs * num_images * shard.after
+        ),
     )
     return lay_out_checkpoints(architecture, shard.factors, trajectory)
 
 
-def log_progress(what: str, total: int) -> Callable[[int], None]:
-    """Make a counter of checkpoints that logs rate and time left now and then."""
-    started = shown = time.monotonic()
-    done = 0
+def log_progress(what: str, total: int, unit: str = "member epochs", after: float = 0) -> Callable[[int], None]:
+    """Make a counter that logs now and then how much of a shard is done, how fast, and how long it takes yet.
+
+    The clock starts with the first call, which comes before any training: what it counts is no part of the rate.
+
+    Args:
+        after: how much the shards that follow have.
+    """
+    started = shown = None
+    done = before = 0
 
     def count(more: int) -> None:
-        nonlocal done, shown
+        nonlocal started, shown, done, before
         done += more
         now = time.monotonic()
-        if now - shown < REPORT_EVERY_S and done < total:
-            return
-        shown, rate = now, done / max(now - started, 1e-9)
-        logger.info(
-            "%s: %d of %d member epochs, %.0f a second, %.0f s left", what, done, total, rate, (total - done) / rate
-        )
+        if started is None or shown is None:
+            started, shown, before = now, now, more
+        elif done > before and (now - shown >= REPORT_EVERY_S or done >= total):
+            shown, rate = now, (done - before) / max(now - started, 1e-9)
+            left = f"{round_shown((total - done) / rate)} s left in this shard"
+            if after:
+                left += f", {round_shown(after / rate)} s in those after it, one by one"
+            logger.info(
+                "%s: %s of %s %s, %s a second, %s", what, f"{done:,}", f"{total:,}", unit, round_shown(rate), left
+            )
 
     return count
+
+
+def round_shown(value: float) -> str:
+    """Write a number with three digits that mean something."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def lay_out_checkpoints(architecture: Network, factors: pd.DataFrame, trajectory: Trajectory) -> Checkpoints:

@@ -1,4 +1,9 @@
-"""Train many members at once with plain torch: slow, for every device, and the oracle of the fused engines."""
+"""Train many members at once with plain torch: slow, for every device, and the oracle of the fused engines.
+
+A chain alone is the same as among others but for rounding, not to the bit as in the fused engines: torch sums in
+another order where it multiplies for another number of members. Modules are the same to the bit, since
+`train.train_table` always trains as many side by side.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from weightspace.images.image_set import PreparedImages
 from weightspace.zoo.evaluate import evaluate_members
@@ -44,17 +48,17 @@ def train_members_torch(
     """Train members that share a recipe; see `training.TrainMembers`."""
     weights = np.empty((len(initial), epochs + 1, initial.shape[1]), np.float32)
     properties = {name: np.empty((len(initial), epochs + 1), np.float32) for name in PROPERTIES}
-    for num_train in np.unique(recipe.num_train):
-        rows = np.flatnonzero(recipe.num_train == num_train)
-        group = Group(architecture, select_members(recipe, rows), initial[rows].to(device), images, epochs)
-        for epoch in range(epochs + 1):
+    parts = [np.flatnonzero(recipe.num_train == num_train) for num_train in np.unique(recipe.num_train)]
+    groups = [Group(architecture, select_members(recipe, p), initial[p].to(device), images, epochs) for p in parts]
+    for epoch in range(epochs + 1):
+        for rows, group in zip(parts, groups, strict=True):
             if epoch:
                 group.train_epoch(epoch)
             weights[rows, epoch] = group.weights.cpu().numpy()
             for name, value in group.measure().items():
                 properties[name][rows, epoch] = value.cpu().numpy()
-            if on_epoch:
-                on_epoch(epoch)
+        if on_epoch:
+            on_epoch(epoch)
     return Trajectory(weights, properties)
 
 
@@ -86,6 +90,7 @@ class Group:
         self.uses = torch.zeros(len(weights), num_images, dtype=torch.bool, device=weights.device)
         self.uses.scatter_(1, torch.from_numpy(np.stack(self.subsets)).to(weights.device), True)
         self.labels = self.draw_labels()
+        self.black = images.train.amin((0, 2, 3))  # normalised, and nearly every set has a black pixel
         self.step, self.num_steps = 0, epochs * -(-num_train // self.batch_size)
         self.state = (torch.zeros_like(weights), torch.zeros_like(weights))
 
@@ -118,7 +123,7 @@ class Group:
         labels = self.labels[chosen] if self.labels.ndim == 1 else self.labels.gather(1, chosen)
         images = self.images.train[chosen]
         if places is not None:
-            images = augment_images(images, torch.from_numpy(places).to(images.device))
+            images = augment_images(images, torch.from_numpy(places).to(images.device), self.black)
         return self.learner.differentiate(self.weights, images, labels, self.step)
 
     def take_step(self, gradient: Float32[Tensor, "members weights"]) -> Float32[Tensor, "members weights"]:
@@ -167,14 +172,17 @@ def draw_places(recipe: Recipe, epoch: int, num: int) -> Int64[np.ndarray, "memb
 
 
 def augment_images(
-    images: Float32[Tensor, "members batch channels height width"], places: Int64[Tensor, "members batch 3"]
+    images: Float32[Tensor, "members batch channels height width"],
+    places: Int64[Tensor, "members batch 3"],
+    black: Float32[Tensor, " channels"],
 ) -> Float32[Tensor, "members batch channels height width"]:
-    """Crop each image at its place out of itself with zeros around, and mirror some."""
+    """Crop each image at its place out of itself with black around, and mirror some."""
     height, width = images.shape[-2:]
     rows = places[..., :1] + torch.arange(height, device=images.device)
     columns = places[..., 1:2] + torch.arange(width, device=images.device)
     columns = torch.where(places[..., 2:] == 1, columns.flip(-1), columns)
-    padded = F.pad(images.flatten(0, 1), (CROP,) * 4)
+    padded = black[:, None, None].repeat(images.shape[0] * images.shape[1], 1, height + 2 * CROP, width + 2 * CROP)
+    padded[..., CROP:-CROP, CROP:-CROP] = images.flatten(0, 1)
     number = torch.arange(len(padded), device=images.device)[:, None, None]
     cropped = padded.permute(0, 2, 3, 1)[number, rows.flatten(0, 1)[:, :, None], columns.flatten(0, 1)[:, None, :]]
     return cropped.permute(0, 3, 1, 2).reshape(images.shape)

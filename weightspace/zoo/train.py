@@ -2,8 +2,7 @@
 
 import importlib.util
 import itertools
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 import numpy as np
@@ -15,42 +14,46 @@ from weightspace.config import BadInput
 from weightspace.images.image_set import ImageSet, PreparedImages
 from weightspace.networks import Architecture
 from weightspace.zoo.kinds import Network
-from weightspace.zoo.together import choose_together
+from weightspace.zoo.members import count_images
+from weightspace.zoo.together import check_last_batch
 from weightspace.zoo.torch_engine import train_members_torch
 from weightspace.zoo.training import PROPERTIES, Recipe, TrainMembers, Trajectory
 
-logger = logging.getLogger(__name__)
 RECIPE_FACTORS = ["activation", "optimizer", "batch_size"]
 """What decides a recipe most; shards are cut in their order."""
+FUSED = {"fused_cpu": "cpu", "fused_gpu": "cuda"}
+"""The fused engines, each with the kind of device that it runs on; torch runs on any."""
 
 
-def choose_engine(name: str, device: torch.device, network: Network) -> TrainMembers:
-    """Return the engine of a name; `auto` takes the fastest measured one that trains the network.
+def settle_engine(name: str, device: torch.device, network: Network, augmentations: Iterable[str] = ("none",)) -> str:
+    """Return the engine that trains members: the one that is named, for `auto` the fastest measured one that can.
 
     Raises:
-        BadInput: no such engine, or it does not run on the device, or does not train the network.
+        BadInput: no engine has that name, or the one that has cannot train them.
     """
-    chain = isinstance(network, Architecture)
-    fused = {"cpu": "fused_cpu", "cuda": "fused_gpu"}.get(device.type, "torch")
+    augmentations = list(augmentations)
     if name == "auto":
-        name = "fused_cpu" if fused == "fused_cpu" and chain else "torch"
-        if fused == "fused_gpu" and chain:
-            logger.info(
-                "engine: torch on %s; fused_gpu, which no GPU has measured yet, runs where it is asked for", device
-            )
-    if name == "torch":
-        return train_members_torch
-    if name not in ("fused_cpu", "fused_gpu") or name != fused:
-        raise BadInput(
-            f"engine: got {name!r} on device {device}, wanted auto, torch, fused_cpu on cpu, or fused_gpu on cuda"
-        )
-    if not chain:
-        raise BadInput(f"engine: got {name!r} for {network.name}, wanted torch, which trains such networks, or auto")
-    return import_engine(name)
+        return "torch" if find_obstacle("fused_cpu", device, network, augmentations) else "fused_cpu"
+    obstacle = None if name == "torch" else find_obstacle(name, device, network, augmentations)
+    if obstacle:
+        raise BadInput(f"engine: got {name!r} {obstacle}")
+    return name
+
+
+def find_obstacle(name: str, device: torch.device, network: Network, augmentations: list[str]) -> str | None:
+    """Say what a fused engine cannot train, and what can; None: it trains all."""
+    if not isinstance(network, Architecture):
+        return f"for {network.name}, wanted torch, which trains such networks, or auto"
+    for augmentation in augmentations:
+        if augmentation != "none":
+            return f"for the augmentation {augmentation!r}, wanted torch, which changes images, or auto"
+    if FUSED.get(name) != device.type:
+        return f"on device {device}, wanted auto, torch, fused_cpu on cpu, or fused_gpu on cuda"
+    return None
 
 
 def import_engine(name: str) -> TrainMembers:
-    """Import a fused engine: Numba and Triton take a second.
+    """Import an engine: Numba and Triton take a second.
 
     Raises:
         BadInput: Triton is not there.
@@ -59,11 +62,25 @@ def import_engine(name: str) -> TrainMembers:
         from weightspace.zoo.fused_cpu import train_members_fused
 
         return train_members_fused
-    if importlib.util.find_spec("triton") is None:
-        raise BadInput("engine: got 'fused_gpu', which needs triton, and that is not installed; wanted torch or auto")
-    from weightspace.zoo.fused_gpu import train_members_gpu
+    if name == "fused_gpu":
+        if not has_triton():
+            raise BadInput("engine: got 'fused_gpu', which needs triton, and that is not installed here; wanted torch")
+        from weightspace.zoo.fused_gpu import train_members_gpu
 
-    return train_members_gpu
+        return train_members_gpu
+    return train_members_torch
+
+
+def has_triton() -> bool:
+    """Tell whether Triton is installed, which builds of torch for CUDA bring along."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def choose_engine(
+    name: str, device: torch.device, network: Network, augmentations: Iterable[str] = ("none",)
+) -> TrainMembers:
+    """Return the engine that `settle_engine` settles on."""
+    return import_engine(settle_engine(name, device, network, augmentations))
 
 
 def list_shared(train: TrainMembers, network: Network) -> list[str]:
@@ -89,7 +106,6 @@ def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
     """Gather the factors of members that share an activation; where optimizers or batch sizes differ, as an array."""
     first = factors.iloc[0]
     same = {name: bool((factors[name] == first[name]).all()) for name in ("optimizer", "batch_size")}
-    fraction = factors["train_fraction"].to_numpy(float)
     return Recipe(
         activation=first.get("activation"),
         optimizer=first["optimizer"] if same["optimizer"] else factors["optimizer"].to_numpy(str),
@@ -98,7 +114,7 @@ def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
         lr=factors["lr"].to_numpy(float),
         weight_decay=factors["weight_decay"].to_numpy(float),
         dropout=factors["dropout"].to_numpy(float) if "dropout" in factors else np.zeros(len(factors)),
-        num_train=np.maximum(1, np.round(fraction * num_images)).astype(np.int64),
+        num_train=count_images(factors, num_images),
         schedule=factors["schedule"].to_numpy(str) if "schedule" in factors else "constant",
         label_noise=factors["label_noise"].to_numpy(float) if "label_noise" in factors else 0.0,
         augmentation=first.get("augmentation", "none"),
@@ -115,28 +131,34 @@ def train_table(
     device: torch.device,
     on_epoch: Callable[[int], None] | None = None,
     together: int | None = None,
+    on_images: Callable[[int], None] | None = None,
 ) -> Trajectory:
     """Train members of any factors from given weights; members keep the table's order.
 
     Args:
         factors: a row a member, with the columns of `members.FACTORS`; those of `members.OPTIONAL` may lack.
         on_epoch: called with the number of members whose next epoch is done.
-        together: as `ZooConfig.together`.
+        together: how many torch modules train side by side, see `together.choose_together`; None: all of a recipe.
+        on_images: called after each epoch of some members with how many images they trained on: 0 after epoch 0.
     """
-    train = choose_engine(engine, device, architecture)
+    augmentations = factors["augmentation"].unique() if "augmentation" in factors else ("none",)
+    train = choose_engine(engine, device, architecture, augmentations)
     weights = np.empty((len(factors), epochs + 1, initial.shape[1]), np.float32)
     properties = {name: np.empty((len(factors), epochs + 1), np.float32) for name in PROPERTIES}
     shared = [name for name in list_shared(train, architecture) if name in factors]
-    size = None
     if not isinstance(architecture, Architecture):
-        size = choose_together(architecture, factors, images, device, together)
+        check_last_batch(architecture, factors, images)
     groups = factors.groupby(shared, sort=True).indices.values()
-    for rows in itertools.chain.from_iterable(cut_rows(cast("np.ndarray", group), size) for group in groups):
+    used = count_images(factors, len(images.train))
+    for rows in itertools.chain.from_iterable(cut_rows(cast("np.ndarray", group), together) for group in groups):
         recipe = make_recipe(factors.iloc[rows], len(images.train))
 
-        def report(_: int, done: int = len(np.unique(rows))) -> None:
+        def report(epoch: int, rows: np.ndarray = rows) -> None:
+            real = np.unique(rows)
             if on_epoch:
-                on_epoch(done)
+                on_epoch(len(real))
+            if on_images:
+                on_images(int(used[real].sum()) if epoch else 0)
 
         part = train(architecture, recipe, initial[rows], images, epochs, device, report)
         weights[rows] = part.weights

@@ -44,7 +44,7 @@ class Recipe:
     """Share of its training images that a member sees with a wrong label."""
     augmentation: Augmentation = "none"
     """What changes training images anew in each epoch: nothing, a mirror image for every other one, or that after a
-    crop at a random place of the image with 4 pixels of its mean around it."""
+    crop at a random place of the image with 4 pixels of black around it, as published."""
 
 
 @dataclass(frozen=True)

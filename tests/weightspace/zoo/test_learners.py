@@ -1,7 +1,5 @@
 """Torch modules trained in the torch engine, against plain torch."""
 
-import logging
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +13,7 @@ from weightspace.zoo.members import initialize_members
 from weightspace.zoo.modules import name_tensors, read_vector
 from weightspace.zoo.named_module import describe_named
 from weightspace.zoo.residual import describe_residual
-from weightspace.zoo.together import choose_together, measure_member
+from weightspace.zoo.together import check_last_batch, measure_member
 from weightspace.zoo.train import choose_engine, train_table
 from weightspace.zoo.training import batch_bounds, draw_order, draw_subset
 
@@ -115,13 +113,8 @@ def test_checkpoints_carry_the_statistics_that_norms_have_gathered(tiny_images):
     assert (start["bn1.running_mean"] != stop["bn1.running_mean"]).all()
 
 
-def test_a_module_that_decides_by_numbers_trains_one_at_a_time(tiny_images, caplog):
-    with caplog.at_level(logging.INFO):
-        got = train(describe("Branching"), make_table(), tiny_images, 2)
-    assert [record.message for record in caplog.records if "at a time" in record.message] == [
-        "Branching: one member at a time, since torch.func.vmap cannot run it"
-    ]
-    assert np.isfinite(got.weights).all()
+def test_a_module_that_decides_by_numbers_trains_one_at_a_time(tiny_images):
+    assert np.isfinite(train(describe("Branching"), make_table(), tiny_images, 1).weights).all()
 
 
 def test_a_diverged_member_disturbs_nobody(tiny_images):
@@ -134,13 +127,14 @@ def test_a_diverged_member_disturbs_nobody(tiny_images):
 def test_a_batch_of_one_image_is_refused_where_norms_need_more(tiny_images):
     table = make_table(batch_size=7, train_fraction=1.0)
     with pytest.raises(BadInput, match=r"batch_size: leaves a batch of one image, and resnet18_w2 cannot learn"):
-        train(RESNET, table, tiny_images, None)
-    assert choose_together(describe("Small"), table, tiny_images, CPU, None) == 1
+        train(RESNET, table, tiny_images, 1)
+    check_last_batch(describe("Small"), table, tiny_images)
 
 
 def test_only_the_torch_engine_trains_a_resnet():
-    with pytest.raises(BadInput, match="engine: got 'fused_cpu' for resnet18_w2, wanted torch"):
-        choose_engine("fused_cpu", CPU, RESNET)
+    for name, device in (("fused_cpu", CPU), ("fused_gpu", torch.device("cuda")), ("fused_gpu", CPU)):
+        with pytest.raises(BadInput, match=f"engine: got '{name}' for resnet18_w2, wanted torch"):
+            choose_engine(name, device, RESNET)
     assert choose_engine("auto", CPU, RESNET) is choose_engine("torch", CPU, RESNET)
 
 

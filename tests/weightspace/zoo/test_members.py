@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,66 @@ def test_grid_refuses_a_continuous_factor():
 def test_wrong_value_is_named(name, value):
     with pytest.raises(BadInput, match=f"factors.{name}: got {value!r}"):
         draw(**{name: {"kind": "fixed", "value": value}})
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "message"),
+    [
+        ("batch_size", {"kind": "fixed", "value": 10.5}, "got 10.5, wanted a whole number from 1"),
+        ("batch_size", {"kind": "fixed", "value": True}, "got True, wanted a whole number from 1"),
+        ("batch_size", {"kind": "fixed", "value": math.inf}, "got inf, wanted a whole number from 1"),
+        ("batch_size", {"kind": "uniform", "low": 8, "high": 64}, "got uniform, wanted fixed or choice"),
+        ("seed", {"kind": "choice", "values": [1.2, 1.7]}, r"got 1.2, wanted a whole number from 0 to 2\*\*53"),
+        ("seed", {"kind": "fixed", "value": 2**60}, r"got 1.15\d+e\+18, wanted a whole number"),
+        ("train_fraction", {"kind": "fixed", "value": 0}, "got 0.0, wanted a number above 0, at most 1"),
+        ("train_fraction", {"kind": "uniform", "low": 0, "high": 1}, "got 0.0, wanted a number above 0"),
+        (
+            "dropout",
+            {"kind": "uniform", "low": 0.5, "high": 0.1},
+            "got low 0.5 above high 0.1, wanted low at most high",
+        ),
+        ("dropout", {"kind": "uniform", "low": False, "high": 0.1}, "got False, wanted a number from 0 to below 1"),
+        ("lr", {"kind": "log_uniform", "low": 1e-2, "high": 1e-4}, "got low 0.01 above high 0.0001"),
+        ("lr", {"kind": "fixed", "value": math.inf}, "got inf, wanted a finite number from 0"),
+        ("weight_decay", {"kind": "fixed", "value": math.nan}, "got nan, wanted a finite number from 0"),
+        ("activation", {"kind": "fixed", "value": True}, "got True, wanted one of tanh"),
+    ],
+)
+def test_a_value_that_would_be_bent_is_refused(name, factor, message):
+    with pytest.raises(BadInput, match=f"members.factors.{name}: {message}"):
+        draw(**{name: factor})
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changes", "message"),
+    [
+        ([-1], {}, r"members.seeds: got -1, wanted a whole number from 0"),
+        ([1, 1], {}, r"members.seeds: got 1 twice in a grid, wanted each value once"),
+        ([1], {"lr": {"kind": "choice", "values": [1e-3, 1e-3]}}, r"members.factors.lr: got 0.001 twice in a grid"),
+        ([1], {"init": {"kind": "choice", "values": ["normal"] * 2}}, r"members.factors.init: got 'normal' twice"),
+        (
+            {"kind": "drawn", "count": 2, "below": 1, "seed": 0},
+            {},
+            "members: got two with seed 0 and all other factors",
+        ),
+    ],
+)
+def test_a_grid_in_which_two_members_would_be_one_is_refused(seeds, changes, message):
+    with pytest.raises(BadInput, match=message):
+        draw_members(Grid(kind="grid", seeds=seeds, max_members=99, factors={**DISCRETE, **changes}))
+
+
+def test_a_draw_in_which_two_members_would_be_one_is_refused():
+    same = {name: {"kind": "fixed", "value": factor.get("value", 0.1)} for name, factor in DISCRETE.items()}
+    same |= {"activation": {"kind": "fixed", "value": "tanh"}, "init": {"kind": "fixed", "value": "uniform"}}
+    assert len(draw(5, **same)) == 5
+    with pytest.raises(BadInput, match="members: got two with seed 7 and all other factors alike"):
+        draw(5, **same, seed={"kind": "fixed", "value": 7})
+
+
+def test_a_value_twice_makes_it_more_likely_in_a_draw():
+    relu = draw(activation={"kind": "choice", "values": ["relu", "relu", "tanh"]})["activation"] == "relu"
+    assert relu.mean() == pytest.approx(2 / 3, abs=0.15)
 
 
 def test_missing_factor_is_named():

@@ -154,14 +154,15 @@ def test_a_crop_is_a_window_of_the_padded_image():
     images = torch.rand(2, 3, 1, 8, 6)
     places = torch.zeros(2, 3, 3, dtype=torch.int64)
     places[..., :2] = 4
-    assert torch.equal(augment_images(images, places), images)
+    black = torch.tensor([-0.5])
+    assert torch.equal(augment_images(images, places, black), images)
     places[1, 2] = torch.tensor([6, 1, 0])
-    moved = augment_images(images, places)[1, 2]
+    moved = augment_images(images, places, black)[1, 2]
     assert torch.equal(moved[:, :6, 3:], images[1, 2, :, 2:, :3])
-    assert (moved[:, 6:] == 0).all()
-    assert (moved[:, :, :3] == 0).all()
+    assert (moved[:, 6:] == -0.5).all()
+    assert (moved[:, :, :3] == -0.5).all()
     places[1, 2] = torch.tensor([4, 4, 1])
-    assert torch.equal(augment_images(images, places)[1, 2], images[1, 2].flip(-1))
+    assert torch.equal(augment_images(images, places, black)[1, 2], images[1, 2].flip(-1))
 
 
 def test_flipping_alone_leaves_images_where_they_are():

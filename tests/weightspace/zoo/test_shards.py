@@ -1,0 +1,187 @@
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from weightspace.config import BadInput
+from weightspace.networks import build_layout
+from weightspace.zoo import shards
+from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.residual import describe_residual
+from weightspace.zoo.shards import log_progress, plan_shards, settle_zoo, train_shard
+from weightspace.zoo.train import train_table
+
+CPU = torch.device("cpu")
+RESNET = describe_residual(18, 2, (1, 8, 8), 3)
+FIXED = {
+    "activation": "relu",
+    "init": "kaiming_normal",
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "weight_decay": 0.0,
+    "dropout": 0.0,
+    "batch_size": 10,
+}
+
+
+def configure(engine="auto", augmentation=None, **changes):
+    factors = {name: {"kind": "fixed", "value": value} for name, value in FIXED.items()}
+    factors["train_fraction"] = {"kind": "choice", "values": [0.2, 1.0]}
+    if augmentation:
+        factors["augmentation"] = {"kind": "choice", "values": augmentation}
+    return ZooConfig.model_validate(
+        {
+            "images": "tiny",
+            "architecture": "cnn_s",
+            "members": {"kind": "grid", "seeds": [1, 2], "max_members": 99, "factors": factors},
+            "epochs": 3,
+            "shard_size": 2,
+            "engine": engine,
+            "device": "auto",
+            **changes,
+        }
+    )
+
+
+def settle(caplog, config, network, device):
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        settled = settle_zoo(config, network, device)
+    return settled.engine, settled.device, [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("resnet", "device", "augmentation", "engine", "message"),
+    [
+        (False, "cpu", None, "fused_cpu", "engine: auto is fused_cpu on cpu for tiny"),
+        (False, "cpu", ["none"], "fused_cpu", "engine: auto is fused_cpu on cpu for tiny"),
+        (False, "cpu", ["none", "flip"], "torch", "engine: auto is torch on cpu for tiny, as no other can"),
+        (False, "cuda", ["flip"], "torch", "engine: auto is torch on cuda for tiny, as no other can"),
+        (
+            False,
+            "cuda:1",
+            None,
+            "torch",
+            "engine: auto is torch on cuda:1 for tiny; fused_gpu, which no GPU has measured yet, runs where it is "
+            "asked for",
+        ),
+        (True, "cpu", None, "torch", "engine: auto is torch on cpu for resnet18_w2, as no other can"),
+        (True, "cuda", None, "torch", "engine: auto is torch on cuda for resnet18_w2, as no other can"),
+    ],
+)
+def test_auto_is_settled_once_by_network_device_and_factors(
+    tiny_architecture, caplog, resnet, device, augmentation, engine, message
+):
+    config, network = configure(augmentation=augmentation), RESNET if resnet else tiny_architecture
+    assert settle(caplog, config, network, device) == (engine, device, [message])
+
+
+def test_what_auto_settles_on_can_train_every_member(tiny_architecture, tiny_images):
+    config = settle_zoo(configure(augmentation=["none", "crop_flip"]), tiny_architecture, "cpu")
+    for shard in plan_shards(config, tiny_architecture, ""):
+        assert np.isfinite(train_shard(shard, config, tiny_architecture, tiny_images, CPU).weights).all()
+
+
+def test_an_engine_that_is_named_is_kept_without_a_word(tiny_architecture, caplog):
+    for engine, device in (("torch", "cpu"), ("torch", "cuda"), ("fused_cpu", "cpu")):
+        assert settle(caplog, configure(engine), tiny_architecture, device) == (engine, device, [])
+
+
+@pytest.mark.parametrize("triton", [True, False])
+def test_torch_takes_the_place_of_fused_gpu_where_triton_is_not(tiny_architecture, caplog, monkeypatch, triton):
+    monkeypatch.setattr(shards, "has_triton", lambda: triton)
+    engine, _, messages = settle(caplog, configure("fused_gpu"), tiny_architecture, "cuda")
+    assert engine == ("fused_gpu" if triton else "torch")
+    assert (
+        messages == []
+        if triton
+        else ["engine: torch on cuda in place of fused_gpu, which needs triton, and that is not installed"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "resnet", "device", "augmentation", "message"),
+    [
+        ("fused_gpu", True, "cuda", None, "'fused_gpu' for resnet18_w2, wanted torch, which trains such networks"),
+        ("fused_cpu", True, "cpu", None, "'fused_cpu' for resnet18_w2, wanted torch, which trains such networks"),
+        ("fused_gpu", False, "cpu", None, "'fused_gpu' on device cpu, wanted auto, torch, fused_cpu on cpu"),
+        ("fused_cpu", False, "cuda", None, "'fused_cpu' on device cuda, wanted auto, torch"),
+        ("fused_cpu", False, "cpu", ["flip"], "'fused_cpu' for the augmentation 'flip', wanted torch"),
+    ],
+)
+def test_an_engine_that_cannot_is_refused_before_any_work(
+    tiny_architecture, engine, resnet, device, augmentation, message
+):
+    with pytest.raises(BadInput, match=f"engine: got {message}"):
+        settle_zoo(configure(engine, augmentation), RESNET if resnet else tiny_architecture, device)
+
+
+def test_a_device_of_no_kind_is_named(tiny_architecture):
+    with pytest.raises(BadInput, match="device: got 'gpu', wanted auto, cpu, cuda or cuda:n"):
+        settle_zoo(configure(), tiny_architecture, "gpu")
+
+
+class Clock:
+    """Time that goes on as it is told."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(shards, "time", clock)
+    return clock
+
+
+def say(caplog, clock, count, steps):
+    with caplog.at_level(logging.INFO):
+        for seconds, more in steps:
+            clock.now += seconds
+            count(more)
+    return [record.message for record in caplog.records]
+
+
+def test_progress_counts_from_the_first_epoch_and_says_what_is_left(clock, caplog):
+    count = log_progress("shard 3", 40_000, "images x members", after=100_000)
+    assert say(caplog, clock, count, [(60, 0), (2, 10_000), (4, 10_000), (4, 20_000)]) == [
+        "shard 3: 20,000 of 40,000 images x members, 3,330 a second, 6 s left in this shard, 30 s in those after it, "
+        "one by one",
+        "shard 3: 40,000 of 40,000 images x members, 4,000 a second, 0 s left in this shard, 25 s in those after it, "
+        "one by one",
+    ]
+
+
+def test_progress_of_what_is_slow_is_not_nothing(clock, caplog):
+    count = log_progress("shard 0", 8)
+    assert say(caplog, clock, count, [(9, 2), (100, 2)]) == [
+        "shard 0: 4 of 8 member epochs, 0.02 a second, 200 s left in this shard"
+    ]
+
+
+@pytest.mark.parametrize("engine", ["torch", "fused_cpu"])
+def test_a_shard_counts_the_images_that_its_members_train_on(tiny_architecture, tiny_images, engine):
+    table = pd.DataFrame(FIXED, index=range(4)).assign(
+        seed=range(4), activation=["relu", "relu", "tanh", "tanh"], train_fraction=[1.0, 0.2, 1.0, 0.3]
+    )
+    initial = torch.zeros(4, build_layout(tiny_architecture).num_weights)
+    members, images = [], []
+    train_table(tiny_architecture, table, initial, tiny_images, 3, engine, CPU, members.append, on_images=images.append)
+    assert images == [0, 60, 60, 60, 0, 65, 65, 65]
+    assert members == [2] * 8
+
+
+def test_the_shards_of_a_zoo_and_what_follows_them_add_up(tiny_architecture, tiny_images, monkeypatch):
+    said = []
+    monkeypatch.setattr(shards, "log_progress", lambda *rest: said.append(rest) or (lambda _: None))
+    config = settle_zoo(configure(), tiny_architecture, "cpu")
+    planned = plan_shards(config, tiny_architecture, "")
+    for shard in planned:
+        train_shard(shard, config, tiny_architecture, tiny_images, CPU)
+    # Two members of 10 images and two of 50, in this order, for three epochs.
+    assert said == [("shard 0", 60, "images x members", 300.0), ("shard 1", 300, "images x members", 0.0)]
