@@ -5,12 +5,13 @@ COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile,--no-compile)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet $(COMPILE) --constraint constraints.txt
 
-.PHONY: help run dvc test test-lab test-slow lint
+.PHONY: help run dvc test test-lab test-slow test-all lint
 
 help:
 	@echo "make run    run the quickstart study through Prefect and say where the report is"
 	@echo "make dvc    run it through DVC alone"
-	@echo "make test   run the tests; make test-lab those with workers and clusters, make test-slow those that take long"
+	@echo "make test   run the tests; make test-lab those with workers and clusters, make test-all both"
+	@echo "make test-slow    run the tests that take long"
 	@echo "make lint   check style, types and import contracts"
 
 run: .venv/installed
@@ -24,6 +25,9 @@ test: .venv/installed-dev
 
 test-lab: .venv/installed-dev
 	@$(BIN)/python -m pytest -m "lab and not slow" -n 2 --dist worksteal
+
+test-all: .venv/installed-dev
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: .venv/installed-dev
 	@$(BIN)/python -m pytest -m slow

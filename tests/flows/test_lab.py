@@ -130,8 +130,12 @@ SMALLER = {
     "      count: 512\n": "      count: 96\n",
     "    epochs: 50\n": "    epochs: 5\n",
     "      steps: 300\n": "      steps: 50\n",
+    "iterations: 200,": "iterations: 20,",
+    "    resamples: 1000\n": "    resamples: 100\n",
+    "    num_samples: 32\n": "    num_samples: 8\n",
+    "    num_per_row: 8\n    epochs: 10\n": "    num_per_row: 2\n    epochs: 2\n",
 }
-"""The quickstart with a zoo and a training that take seconds; all stages and all else as they are."""
+"""The quickstart with a zoo, trainings and probes that take seconds; all stages, rows and targets are there."""
 
 
 @pytest.fixture
