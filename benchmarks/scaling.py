@@ -129,6 +129,7 @@ def describe_zoo() -> ZooConfig:
         shard_size=MEMBERS,
         engine="auto",
         device="cpu",
+        train_metrics="after",
     )
 
 

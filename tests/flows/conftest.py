@@ -51,6 +51,7 @@ zoo:
     shard_size: 2
     engine: torch
     device: cpu
+    train_metrics: after
 imports: {}
 weights: {}
 hyperrep: {}

@@ -64,6 +64,7 @@ zoo:
     shard_size: 8
     engine: auto
     device: cpu
+    train_metrics: after
 imports: {{}}
 weights: {{}}
 hyperrep: {{}}

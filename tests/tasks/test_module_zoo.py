@@ -59,6 +59,7 @@ def configure(architecture, without=()):
             "shard_size": 2,
             "engine": "auto",
             "device": "cpu",
+            "train_metrics": "after",
         }
     )
 

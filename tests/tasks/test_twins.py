@@ -30,7 +30,8 @@ def study(tiny_study):
     factors["init"] = {"kind": "fixed", "value": "kaiming_uniform"}
     said = {"images": "noise", "architecture": "cnn_s", "epochs": 1, "shard_size": 2, "engine": "torch"}
     members = {"kind": "draw", "count": 3, "seed": 1, "factors": factors}
-    make_zoo("z", ZooConfig.model_validate({**said, "members": members, "device": "cpu"}), tiny_study)
+    where = {"device": "cpu", "train_metrics": "after"}
+    make_zoo("z", ZooConfig.model_validate({**said, "members": members, **where}), tiny_study)
     return tiny_study
 
 

@@ -45,6 +45,7 @@ def config():
             "shard_size": 2,
             "engine": "torch",
             "device": "cpu",
+            "train_metrics": "after",
         }
     )
 

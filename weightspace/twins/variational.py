@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from weightspace.networks import ACTIVATIONS, Activation, Architecture, Block, build_layout, max_pool, trace_shapes
 from weightspace.twins.config import Variational
+from weightspace.zoo.learners import Lesson
 from weightspace.zoo.training import Recipe, seed_generator
 
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
@@ -127,7 +128,7 @@ class VariationalLearner:
         images: Float32[Tensor, "members batch channels height width"],
         labels: Int64[Tensor, "members batch"],
         step: int,
-    ) -> tuple[Float32[Tensor, "members weights"], Float32[Tensor, "members weights"]]:
+    ) -> Lesson:
         """Differentiate each member's mean loss on its own batch, and its divergence over its training images."""
         assert self.recipe.activation is not None
         leaf = weights.detach().requires_grad_()
@@ -137,7 +138,8 @@ class VariationalLearner:
         loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
         divergence = compute_divergence(compute_log_alpha(means, log_sigma2)).sum(1)
         scale = torch.from_numpy(self.scale_penalty(step)).to(weights)
-        return torch.autograd.grad((loss + scale * divergence).sum(), leaf)[0], weights
+        gradient = torch.autograd.grad((loss + scale * divergence).sum(), leaf)[0]
+        return Lesson(gradient, weights, loss.detach(), (logits.argmax(2) == labels).sum(1))
 
     def scale_penalty(self, step: int) -> Float[np.ndarray, " members"]:
         """Return what the divergence is multiplied by at a step, counted from 0; the same in all steps of an epoch."""

@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 from weightspace.config import Config
 from weightspace.factors import FactorName
 
+TrainMetrics = Literal["after", "during"]
 Number = float | bool
 """Of a factor. `true` is no number and refused when members are drawn; a plain `float` would take it for 1."""
 Value = Number | str
@@ -127,6 +128,10 @@ class ZooConfig(Config):
     """`auto` takes the fastest measured engine of the device that can train every member; the zoo's record names it."""
     device: str
     """`auto`, `cpu`, `cuda` or `cuda:n`."""
+    train_metrics: TrainMetrics
+    """Where `train_loss` and `train_accuracy` come from: `after` each epoch, from the network it leaves, without
+    dropout, in one more pass over the images it trains on; or `during` the epoch, from each batch as it is learned
+    from, which costs nothing and is what the published Model Zoos have. At epoch 0 always the former."""
     together: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
     """Residual networks and modules that are trained side by side, at most `shard_size`; where fewer are left, copies
     fill up, so that what a member computes is the same to the bit. None: as many as fit the device's memory, on a CPU

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,16 +67,21 @@ def evaluate_members(
         Loss and accuracy; a member with non-finite logits has a non-finite loss and the accuracy not-a-number.
     """
     loss = weights.new_zeros(len(weights), dtype=torch.float64)
-    correct = torch.zeros_like(loss)
+    right = torch.zeros_like(loss)
     for part, logits in iterate_logits(architecture, weights, activation, images):
         target = labels[..., part].expand(len(weights), -1)
         image_loss = F.cross_entropy(logits.transpose(1, 2), target, reduction="none").double()
-        hit = (logits.argmax(-1) == target).double() + 0 * image_loss  # not-a-number stays visible
         counts = 1.0 if uses is None else uses[:, part]
         loss += (image_loss * counts).sum(1)
-        correct += (hit * counts).sum(1)
-    number = len(images) if uses is None else uses.sum(1)
-    return (loss / number).float(), (correct / number).float()
+        right += ((logits.argmax(-1) == target) * counts).sum(1)
+    return average_answers(loss, right, len(images) if uses is None else uses.sum(1))
+
+
+def average_answers(
+    loss: Float64[Tensor, " members"], right: Float64[Tensor, " members"], number: int | Int64[Tensor, " members"]
+) -> tuple[Float32[Tensor, " members"], Float32[Tensor, " members"]]:
+    """Turn sums over images into mean loss and accuracy, which a loss that is not finite makes not-a-number."""
+    return (loss / number).float(), (right / number + 0 * loss).float()
 
 
 @torch.no_grad()

@@ -65,6 +65,10 @@ def check_support(recipe: Recipe, device: torch.device) -> None:
         raise BadInput(f"engine fused_cpu: got device {device}, wanted cpu; the torch engine runs on any device")
 
 
+Means = tuple[Float32[np.ndarray, " lanes"], Float32[np.ndarray, " lanes"]]
+"""Loss and accuracy."""
+
+
 @dataclass(frozen=True)
 class Training:
     """Compiled code that only training needs: a kernel an optimizer, and the loops over images."""
@@ -103,12 +107,11 @@ class Run:
     def advance(self, group: "Group", epoch: int) -> None:
         """Train a group for an epoch (not for epoch 0) and keep its weights and properties."""
         work = Work(self.plan, group.state)
-        if epoch:
-            group.train_epoch(epoch, work)
+        trained = group.train_epoch(epoch, work) if epoch else None
         real = len(group.members)
         self.weights[group.members, epoch] = group.state[0, :, :real].T
         for split in SPLITS:
-            loss, accuracy = group.evaluate(split, work)
+            loss, accuracy = trained if trained and split == "train" else group.evaluate(split, work)
             self.properties[f"{split}_loss"][group.members, epoch] = loss[:real]
             self.properties[f"{split}_accuracy"][group.members, epoch] = accuracy[:real]
 
@@ -163,8 +166,12 @@ class Group:
         drawn = [draw_labels(seed, true, subset, share, classes) for seed, subset, share in parts]
         return np.stack(drawn, axis=1).astype(np.int32)
 
-    def train_epoch(self, epoch: int, work: Work) -> None:
-        """Take the members through their images once; epochs count from 1."""
+    def train_epoch(self, epoch: int, work: Work) -> Means | None:
+        """Take the members through their images once; epochs count from 1.
+
+        Returns:
+            Loss and accuracy of each lane on these images, each before its batch's step; None if not asked for.
+        """
         lanes = self.lanes
         orders = [draw_order(int(s), epoch, part) for s, part in zip(lanes.seed, self.subsets, strict=True)]
         work.set_rows(self.run.tables["train"], orders, self.counts, self.labels)
@@ -181,9 +188,12 @@ class Group:
             }
         )
         work.set_numbers({driver.NUM_UPDATES: len(self.updates), driver.DROPS: drops})
-        self.run.training.train_epoch(work.job.ctypes.data)
+        if self.run.recipe.train_metrics == "after":
+            self.run.training.train_epoch(work.job.ctypes.data)
+            return None
+        return sum_answers(self.run.training.train_epoch, work, self.counts)
 
-    def evaluate(self, split: str, work: Work) -> tuple[Float32[np.ndarray, " lanes"], Float32[np.ndarray, " lanes"]]:
+    def evaluate(self, split: str, work: Work) -> Means:
         """Measure loss and accuracy of each lane on a split; of the training images on its own."""
         table = self.run.tables[split]
         parts, counts, labels = self.subsets, self.counts, self.labels
@@ -191,8 +201,14 @@ class Group:
             parts = [np.arange(len(table.labels))] * LANES
             counts, labels = np.full(LANES, len(table.labels), np.int32), None
         work.set_rows(table, parts, counts, labels)
-        result = make_vectors(2)
-        work.set_tables({driver.RESULT: result, driver.KEYS: self.dropout, driver.DROPOUT: self.dropout})
-        self.run.training.evaluate(work.job.ctypes.data)
-        loss, accuracy = result / counts.astype(np.float32)
-        return loss, accuracy + 0 * loss  # not-a-number stays visible
+        work.set_tables({driver.KEYS: self.dropout, driver.DROPOUT: self.dropout})
+        return sum_answers(self.run.training.evaluate, work, counts)
+
+
+def sum_answers(loop: Callable[[int], None], work: Work, counts: Int32[np.ndarray, " lanes"]) -> Means:
+    """Run a loop over each lane's images; return its mean loss and its accuracy on them."""
+    result = make_vectors(3)
+    work.set_tables({driver.RESULT: result})
+    loop(work.job.ctypes.data)
+    loss, _, right = result / counts.astype(np.float32)
+    return loss, right + 0 * loss  # not-a-number stays visible

@@ -46,7 +46,7 @@ from weightspace.zoo.fused_vectors import (
     DROPS,  # 1 where a lane has dropout
     KEYS,  # per row: hash of seed, step and image
     DROPOUT,  # two rows: what a hash must reach to keep a unit, and what a kept unit is multiplied by
-    RESULT,  # of `evaluate` two rows: summed loss, right answers; of `predict` each image's logits
+    RESULT,  # of `predict` each image's logits; else three rows to add to: loss, what it has lost, right answers
     NUM_FIELDS,
 ) = range(21)
 # A row of a program.
@@ -158,17 +158,47 @@ def take_steps(job: int, event: int) -> None:
         call_kernel(update, (state, state + table, state + 2 * table, state + 3 * table, number, now, active))
 
 
+@inline
+def add_answer(job: int, last: int, row: int) -> None:
+    """Add each lane's loss on the image of a row, and 1 where its answer is right, to the result."""
+    logits, num_classes = load_integer(last, OUT), load_integer(last, UNITS)
+    label, result = load_words(load_integer(job, LABELS), row), load_integer(job, RESULT)
+    busy = load_words(load_integer(job, COUNTS), 0) >= repeat_word(row + 1)
+    top = load(logits, 0)
+    hit = label == repeat_word(0)
+    target = top
+    for c in range(1, num_classes):
+        value = load(logits, c)
+        here = label == repeat_word(c)
+        target = select(here, value, target)
+        hit = select_mask(value > top, here, hit)
+        top = select(value > top, value, top)
+    total = zeros()
+    for c in range(num_classes):
+        total = total + exp_negative(load(logits, c) - top)
+    # Compensated summation: what the last addition lost is added to the next.
+    loss = load(result, 0)
+    addend = select(busy, log(total) - (target - top), zeros()) - load(result, 1)
+    raised = loss + addend
+    store(result, 0, raised)
+    store(result, 1, (raised - loss) - addend)
+    store(result, 2, load(result, 2) + select(busy, select(hit, 1.0, 0.0), 0.0))
+
+
 def train_epoch(job: int) -> None:
-    """Take a group through their images once."""
+    """Take a group through their images once; where there is room for a result, measure each before it is learned."""
     mode = set_float_mode(FLUSH_DENORMALS)
     last = load_integer(job, PROGRAM) + (load_integer(job, NUM_BLOCKS) - 1) * PROGRAM_ROW_BYTES
     least, drops = load_integer(job, LEAST), load_integer(job, DROPS)
     labels, shares, events = load_integer(job, LABELS), load_integer(job, SHARES), load_integer(job, EVENTS)
+    measures = load_integer(job, RESULT)
     for row in range(load_integer(job, MOST)):
         if row >= least:
             save_gradients(job)
         gather_images(job, row)
         run_forward(job, row, drops)
+        if measures:
+            add_answer(job, last, row)
         differentiate_loss(last, load_words(labels, row), load(shares, row))
         run_backward(job)
         if row >= least:
@@ -183,34 +213,10 @@ def evaluate(job: int) -> None:
     """Sum each lane's loss over its rows, and count its right answers."""
     mode = set_float_mode(FLUSH_DENORMALS)
     last = load_integer(job, PROGRAM) + (load_integer(job, NUM_BLOCKS) - 1) * PROGRAM_ROW_BYTES
-    logits, num_classes, labels = load_integer(last, OUT), load_integer(last, UNITS), load_integer(job, LABELS)
-    counts, result = load_words(load_integer(job, COUNTS), 0), load_integer(job, RESULT)
-    loss, lost, right = zeros(), zeros(), zeros()
     for row in range(load_integer(job, MOST)):
         gather_images(job, row)
         run_forward(job, row, 0)
-        label = load_words(labels, row)
-        top = load(logits, 0)
-        hit = label == repeat_word(0)
-        target = top
-        for c in range(1, num_classes):
-            value = load(logits, c)
-            here = label == repeat_word(c)
-            target = select(here, value, target)
-            hit = select_mask(value > top, here, hit)
-            top = select(value > top, value, top)
-        total = zeros()
-        for c in range(num_classes):
-            total = total + exp_negative(load(logits, c) - top)
-        busy = counts >= repeat_word(row + 1)
-        # Compensated summation: what the last addition lost is added to the next.
-        addend = select(busy, log(total) - (target - top), zeros()) - lost
-        raised = loss + addend
-        lost = (raised - loss) - addend
-        loss = raised
-        right = right + select(busy, select(hit, 1.0, 0.0), 0.0)
-    store(result, 0, loss)
-    store(result, 1, right)
+        add_answer(job, last, row)
     set_float_mode(mode)
 
 

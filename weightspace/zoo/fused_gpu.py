@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int, Int64
 from torch import Tensor
 
 from weightspace.config import BadInput
@@ -30,6 +30,9 @@ from weightspace.zoo.training import (
     mix_bits,
     scale_rate,
 )
+
+Means = tuple[Float32[np.ndarray, " members"], Float32[np.ndarray, " members"]]
+"""Loss and accuracy."""
 
 
 def train_members_gpu(
@@ -59,10 +62,9 @@ def train_members_gpu(
     groups = [Group(architecture, recipe, rows, initial, tables, epochs, device) for rows in parts]
     for epoch in range(epochs + 1):
         for group in groups:
-            if epoch:
-                group.train_epoch(epoch)
+            trained = group.train_epoch(epoch) if epoch else None
             weights[group.members, epoch] = group.state[:, 0].cpu().numpy()
-            for name, values in group.measure().items():
+            for name, values in group.measure(trained).items():
                 properties[name][group.members, epoch] = values
         if on_epoch:
             on_epoch(epoch)
@@ -108,8 +110,9 @@ class Group:
         self.lr, self.decay, self.schedule = pick(recipe.lr), pick(recipe.weight_decay), pick(recipe.schedule)
         self.noise, self.dropout = pick(recipe.label_noise), pick(recipe.dropout)
         self.optimizer: Any = pick(recipe.optimizer)[0]
-        drops = bool(self.dropout.any())
-        self.train = build_kernel(source.write_train(architecture, recipe.activation, self.optimizer, drops), "train")
+        self.metrics, drops = recipe.train_metrics, bool(self.dropout.any())
+        text = source.write_train(architecture, recipe.activation, self.optimizer, drops, self.metrics)
+        self.train = build_kernel(text, "train")
         self.evaluate = build_kernel(source.write_evaluate(architecture, recipe.activation), "evaluate")
         plan = source.Plan(architecture)
         self.state = torch.zeros(len(members), 4, plan.num_weights, device=device)
@@ -172,38 +175,56 @@ class Group:
             order[row, : len(part)], labels[row, : len(part)] = part, self.labels[row][part]
         return self.upload(order), self.upload(labels)
 
-    def train_epoch(self, epoch: int) -> None:
-        """Take the members through their images once; epochs count from 1."""
+    def train_epoch(self, epoch: int) -> Means | None:
+        """Take the members through their images once; epochs count from 1.
+
+        Returns:
+            Loss and accuracy of each member on these images, each before its batch's step; None if not asked for.
+        """
         order, labels = self.lay_orders(
             [draw_order(int(s), epoch, part) for s, part in zip(self.seed, self.subsets, strict=True)]
         )
         schedule = self.upload(self.tabulate_schedule(epoch))
-        counts, scratch = self.upload(self.tabulate_counts(epoch)), self.make_scratch()
+        counts, scratch, result = self.upload(self.tabulate_counts(epoch)), self.make_scratch(), self.make_result()
         self.train[(len(self.members),)](
-            self.tables["train"][0], order, labels, counts, schedule, self.words, self.state, scratch,
+            self.tables["train"][0], order, labels, counts, schedule, self.words, self.state, scratch, result,
             order.shape[1], schedule.shape[1], self.room,
         )  # fmt: skip
+        return average_answers(result, self.num_train) if self.metrics == "during" else None
 
     def make_scratch(self) -> Tensor:
         """Make room for what a batch of each member leaves between phases."""
         return torch.empty(self.scratch_size, device=self.device)
 
-    def measure(self) -> dict[str, Float32[np.ndarray, " members"]]:
-        """Measure loss and accuracy on all three splits."""
+    def make_result(self) -> Tensor:
+        """Make room for each member's summed loss and right answers."""
+        return torch.empty(len(self.members), 2, dtype=torch.float64, device=self.device)
+
+    def measure(self, trained: Means | None) -> dict[str, Float32[np.ndarray, " members"]]:
+        """Measure loss and accuracy on all three splits, but where the epoch told those on training images."""
         properties = {}
         for split in SPLITS:
-            pixels, true = self.tables[split]
-            counts = self.tabulate_counts(0)
-            if split == "train":
-                (order, labels), stride = self.seen, self.seen[0].shape[1]
-            else:
-                counts[:, 0], stride = len(true), 0
-                order, labels = self.upload(np.arange(len(true), dtype=np.int32)), self.upload(true.astype(np.int32))
-            result = torch.empty(len(self.members), 2, dtype=torch.float64, device=self.device)
-            self.evaluate[(len(self.members),)](
-                pixels, order, labels, self.upload(counts), self.state, self.make_scratch(), result, stride, self.room
-            )
-            loss, accuracy = (result.cpu().numpy() / counts[:, :1]).T
-            properties[f"{split}_loss"] = loss.astype(np.float32)
-            properties[f"{split}_accuracy"] = (accuracy + 0 * loss).astype(np.float32)  # not-a-number stays visible
+            loss, accuracy = trained if trained and split == "train" else self.measure_split(split)
+            properties |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         return properties
+
+    def measure_split(self, split: str) -> Means:
+        """Measure loss and accuracy on a split; of the training images on those that each member uses."""
+        pixels, true = self.tables[split]
+        counts = self.tabulate_counts(0)
+        if split == "train":
+            (order, labels), stride = self.seen, self.seen[0].shape[1]
+        else:
+            counts[:, 0], stride = len(true), 0
+            order, labels = self.upload(np.arange(len(true), dtype=np.int32)), self.upload(true.astype(np.int32))
+        result = self.make_result()
+        self.evaluate[(len(self.members),)](
+            pixels, order, labels, self.upload(counts), self.state, self.make_scratch(), result, stride, self.room
+        )
+        return average_answers(result, counts[:, 0])
+
+
+def average_answers(result: Float64[Tensor, "members 2"], number: Int[np.ndarray, " members"]) -> Means:
+    """Turn each member's sums over so many images into mean loss and accuracy."""
+    loss, accuracy = (result.cpu().numpy() / number[:, None]).T
+    return loss.astype(np.float32), (accuracy + 0 * loss).astype(np.float32)  # not-a-number stays visible

@@ -289,21 +289,22 @@ def update(
 
 @triton.jit
 def measure_loss(logits, labels, size, loss, right, CLASSES: tl.constexpr, BLOCK: tl.constexpr):
-    """Add the losses of at most `BLOCK` images, and their right answers, to what there is; a lane an image."""
-    i = tl.arange(0, BLOCK)
-    on = i < size
-    label = tl.load(labels + i, on, 0)
-    top = tl.load(logits + i * CLASSES, on, 0.0)
-    best = tl.zeros([BLOCK], tl.int32)
-    for c in range(1, CLASSES):
-        value = tl.load(logits + i * CLASSES + c, on, 0.0)
-        best = tl.where(value > top, c, best)
-        top = tl.where(value > top, value, top)
-    total = tl.zeros([BLOCK], tl.float32)
-    for c in range(CLASSES):
-        total += tl.exp(tl.load(logits + i * CLASSES + c, on, 0.0) - top)
-    target = tl.load(logits + i * CLASSES + label, on, 0.0)
-    loss += tl.where(on, tl.log(total) - (target - top), 0.0).to(tl.float64)
-    right += tl.where(on & (best == label), 1.0, 0.0).to(tl.float64)
+    """Add the losses of images, and their right answers, to what there is; a lane an image in turn."""
+    for begin in range(0, size, BLOCK):
+        i = begin + tl.arange(0, BLOCK)
+        on = i < size
+        label = tl.load(labels + i, on, 0)
+        top = tl.load(logits + i * CLASSES, on, 0.0)
+        best = tl.zeros([BLOCK], tl.int32)
+        for c in range(1, CLASSES):
+            value = tl.load(logits + i * CLASSES + c, on, 0.0)
+            best = tl.where(value > top, c, best)
+            top = tl.where(value > top, value, top)
+        total = tl.zeros([BLOCK], tl.float32)
+        for c in range(CLASSES):
+            total += tl.exp(tl.load(logits + i * CLASSES + c, on, 0.0) - top)
+        target = tl.load(logits + i * CLASSES + label, on, 0.0)
+        loss += tl.where(on, tl.log(total) - (target - top), 0.0).to(tl.float64)
+        right += tl.where(on & (best == label), 1.0, 0.0).to(tl.float64)
     tl.debug_barrier()
     return loss, right

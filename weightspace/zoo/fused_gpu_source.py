@@ -4,6 +4,7 @@ import inspect
 
 from weightspace.networks import Activation, Architecture
 from weightspace.zoo import fused_gpu_kernels
+from weightspace.zoo.config import TrainMetrics
 from weightspace.zoo.fused_source import Convolution, Linear, list_shapes
 from weightspace.zoo.training import Optimizer
 
@@ -13,7 +14,7 @@ HEADER = inspect.getsource(fused_gpu_kernels) + "\n\n"
 # 16 apart, and might round otherwise.
 TRAIN = """\
 @triton.jit(do_not_specialize=["rows", "most", "room"])
-def train(pixels, order, labels, counts, schedule, words, state, scratch, rows, most, room):
+def train(pixels, order, labels, counts, schedule, words, state, scratch, result, rows, most, room):
     member = tl.program_id(0).to(tl.int64)
     weights = state + member * {state}
     order += member * rows
@@ -25,6 +26,8 @@ def train(pixels, order, labels, counts, schedule, words, state, scratch, rows, 
     threshold = tl.load(words + member * 3 + 1).to(tl.uint32, bitcast=True)
     factor = tl.load(words + member * 3 + 2).to(tl.float32, bitcast=True)
     work = scratch + member * room * {units}
+    loss = tl.zeros([{tile}], tl.float64)
+    right = tl.zeros([{tile}], tl.float64)
     for step in range(0, (count + batch - 1) // batch):
         images = order + step * batch
         size = tl.minimum(batch, count - step * batch)
@@ -46,6 +49,10 @@ def evaluate(pixels, order, labels, counts, state, scratch, result, rows, room):
     for begin in range(0, count, {tile}):
         images = order + begin
         size = tl.minimum({tile}, count - begin)
+"""
+STORE = """\
+    tl.store(result + member * 2, tl.sum(loss, 0))
+    tl.store(result + member * 2 + 1, tl.sum(right, 0))
 """
 TILE, BLOCK, TALL, WIDE = 16, 256, 16, 32
 """Images evaluated at once; lanes of a phase; weights by positions of a gradient's tile."""
@@ -140,8 +147,14 @@ def write_backward(plan: Plan) -> list[str]:
     return lines
 
 
-def write_train(architecture: Architecture, activation: Activation | None, optimizer: Optimizer, drops: bool) -> str:
-    """Write `train`: a program takes one member through its images once."""
+def write_train(
+    architecture: Architecture,
+    activation: Activation | None,
+    optimizer: Optimizer,
+    drops: bool,
+    metrics: TrainMetrics = "after",
+) -> str:
+    """Write `train`: a program takes one member through its images once, and measures it `during` that."""
     plan = Plan(architecture)
     last, number = len(plan.shapes) - 1, plan.num_weights
     loss = f"{plan.table(last, 0)}, {plan.table(last, 1)}, labels + step * batch, size, {architecture.num_classes}"
@@ -149,25 +162,28 @@ def write_train(architecture: Architecture, activation: Activation | None, optim
     numbers = ", ".join(f"tl.load(numbers + {i})" for i in range(4))
     lines = [
         *write_forward(plan, architecture, activation, drops),
+        *([write_measure(plan, architecture, "labels + step * batch")] if metrics == "during" else []),
         f"differentiate_loss({loss}, {TILE})",
         *write_backward(plan),
         f"update({tables}, {numbers}, {number}, {optimizer!r}, {BLOCK})",
     ]
-    return HEADER + TRAIN.format(state=4 * number, units=plan.units) + indent(lines)
+    return HEADER + TRAIN.format(state=4 * number, units=plan.units, tile=TILE) + indent(lines) + STORE
 
 
 def write_evaluate(architecture: Architecture, activation: Activation | None) -> str:
     """Write `evaluate`: a program sums one member's losses and counts its right answers."""
     plan = Plan(architecture)
-    logits = plan.table(len(plan.shapes) - 1, 0)
     lines = [
         *write_forward(plan, architecture, activation, False),
-        f"loss, right = measure_loss({logits}, labels + begin, size, loss, right, {architecture.num_classes}, {TILE})",
+        write_measure(plan, architecture, "labels + begin"),
     ]
-    stores = ["loss", "right"]
-    ends = [f"    tl.store(result + member * 2 + {i}, tl.sum({name}, 0))\n" for i, name in enumerate(stores)]
-    text = EVALUATE.format(state=4 * plan.num_weights, units=plan.units, tile=TILE)
-    return HEADER + text + indent(lines) + "".join(ends)
+    return HEADER + EVALUATE.format(state=4 * plan.num_weights, units=plan.units, tile=TILE) + indent(lines) + STORE
+
+
+def write_measure(plan: Plan, architecture: Architecture, labels: str) -> str:
+    """Write the call that adds losses and right answers of the images at hand."""
+    logits = plan.table(len(plan.shapes) - 1, 0)
+    return f"loss, right = measure_loss({logits}, {labels}, size, loss, right, {architecture.num_classes}, {TILE})"
 
 
 def indent(lines: list[str]) -> str:

@@ -1,13 +1,14 @@
 """Differentiate the loss of many members of one network on a batch of images each."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
 from weightspace.layout import Layout
@@ -19,6 +20,20 @@ from weightspace.zoo.training import Recipe, draw_keep
 
 logger = logging.getLogger(__name__)
 Named = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a batch of each member leaves, before any step."""
+
+    gradient: Float32[Tensor, "members weights"]
+    """Of each member's mean loss on its own batch."""
+    weights: Float32[Tensor, "members weights"]
+    """As they were, with the buffers that the batch leaves."""
+    loss: Float32[Tensor, " members"]
+    """Mean cross-entropy over the batch."""
+    right: Int64[Tensor, " members"]
+    """How many of its images were told rightly."""
 
 
 class Learner(Protocol):
@@ -35,12 +50,8 @@ class Learner(Protocol):
         images: Float32[Tensor, "members batch channels height width"],
         labels: Int64[Tensor, "members batch"],
         step: int,
-    ) -> tuple[Float32[Tensor, "members weights"], Float32[Tensor, "members weights"]]:
-        """Differentiate each member's mean loss on its own batch.
-
-        Returns:
-            The gradient, and the weights with the buffers that the batch leaves.
-        """
+    ) -> Lesson:
+        """Differentiate each member's mean loss on its own batch."""
         ...
 
 
@@ -65,14 +76,15 @@ class ChainLearner:
         images: Float32[Tensor, "members batch channels height width"],
         labels: Int64[Tensor, "members batch"],
         step: int,
-    ) -> tuple[Float32[Tensor, "members weights"], Float32[Tensor, "members weights"]]:
+    ) -> Lesson:
         """See `Learner`."""
         assert self.recipe.activation is not None
         leaf = weights.detach().requires_grad_()
         masks = self.draw_masks(images.shape[1], step, weights.device)
         logits = run_networks(self.architecture, self.layout.split(leaf), images, self.recipe.activation, masks)
-        loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1).sum()
-        return torch.autograd.grad(loss, leaf)[0], weights
+        loss = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
+        gradient = torch.autograd.grad(loss.sum(), leaf)[0]
+        return Lesson(gradient, weights, loss.detach(), (logits.argmax(2) == labels).sum(1))
 
     def draw_masks(
         self, batch: int, step: int, device: torch.device
@@ -118,7 +130,7 @@ class ModuleLearner:
         images: Float32[Tensor, "members batch channels height width"],
         labels: Int64[Tensor, "members batch"],
         step: int,
-    ) -> tuple[Float32[Tensor, "members weights"], Float32[Tensor, "members weights"]]:
+    ) -> Lesson:
         """See `Learner`."""
         tensors = name_tensors(self.module, self.layout, weights.detach())
         learnt = {place.name for place in self.layout.places if place.trained}
@@ -127,11 +139,13 @@ class ModuleLearner:
         given = (trained, state, images, labels, self.seeds)
         if len(weights) == 1:
             first: list[Any] = [{n: t[0] for n, t in one.items()} if isinstance(one, dict) else one[0] for one in given]
-            found, after = self.differentiate_one(*first, step=step)
+            found, loss, (after, right) = self.differentiate_one(*first, step=step)
             found, after = ({n: t[None] for n, t in one.items()} for one in (found, after))
+            loss, right = loss[None], right[None]
         else:
-            run = vmap(grad(self.measure_loss, has_aux=True), in_dims=(0, 0, 0, 0, 0, None), randomness="error")
-            found, after = run(*given, step)
+            differentiate = grad_and_value(self.measure_loss, has_aux=True)
+            run = vmap(differentiate, in_dims=(0, 0, 0, 0, 0, None), randomness="error")
+            found, (loss, (after, right)) = run(*given, step)
         self.counters = {name: after[name] for name in self.counters}
         still = {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if name not in learnt}
         shapes = {place.name: (len(weights), *place.shape) for place in self.layout.places}
@@ -139,22 +153,22 @@ class ModuleLearner:
             {n: t.reshape(shapes[n]) for n, t in one.items() if n in shapes}
             for one in ({**still, **found}, {**tensors, **after})
         )
-        return self.layout.join(gradient), self.layout.join(moved)
+        return Lesson(self.layout.join(gradient), self.layout.join(moved), loss, right)
 
     def measure_loss(
         self, trained: Named, state: Named, images: Tensor, labels: Tensor, seed: Tensor, step: int
-    ) -> tuple[Tensor, Named]:
-        """Measure one member's mean loss; also returns its state after the batch."""
+    ) -> tuple[Tensor, tuple[Named, Tensor]]:
+        """Measure one member's mean loss; also returns its state after the batch, and how many answers were right."""
         state = {name: tensor.clone() for name, tensor in state.items()}
         begin_step(self.module, seed, step)
         logits = functional_call(self.module, {**trained, **state}, (images,))
-        return F.cross_entropy(logits, labels), state
+        return F.cross_entropy(logits, labels), (state, (logits.argmax(1) == labels).sum())
 
     def differentiate_one(
         self, trained: Named, state: Named, images: Tensor, labels: Tensor, seed: Tensor, step: int
-    ) -> tuple[Named, Named]:
-        """Differentiate one member's loss as torch's optimizers see it."""
+    ) -> tuple[Named, Tensor, tuple[Named, Tensor]]:
+        """Differentiate one member's loss as torch's optimizers see it; also returns what `measure_loss` does."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in trained.items()}
-        loss, after = self.measure_loss(leaves, state, images, labels, seed, step)
+        loss, rest = self.measure_loss(leaves, state, images, labels, seed, step)
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return dict(zip(leaves, found, strict=True)), after
+        return dict(zip(leaves, found, strict=True)), loss.detach(), rest

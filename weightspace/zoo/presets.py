@@ -6,7 +6,7 @@ from typing import Any
 
 from weightspace.config import BadInput
 from weightspace.images.config import ImagesConfig
-from weightspace.zoo.config import ZooConfig
+from weightspace.zoo.config import TrainMetrics, ZooConfig
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "gelu")
 INITS = ("uniform", "normal", "kaiming_uniform", "kaiming_normal")
@@ -118,6 +118,7 @@ def make_config(
     factors: Mapping[str, Any],
     epochs: int,
     shard_size: int = SHARD,
+    train_metrics: TrainMetrics = "during",
 ) -> ZooConfig:
     """Put a zoo's parts together; a factor of several values is a choice."""
     all_factors: dict[str, Any] = {"train_fraction": 1.0, **factors}
@@ -131,6 +132,7 @@ def make_config(
             "shard_size": shard_size,
             "engine": "auto",
             "device": "auto",
+            "train_metrics": train_metrics,
         }
     )
 
@@ -235,7 +237,7 @@ def describe_small(images: str, _: str) -> dict[str, Any]:
         "train_fraction": (0.1, 0.25, 0.5, 1.0),
     }
     members = {"kind": "draw", "count": 30_000, "seed": SMALL_CNN_IMAGES.index(images)}
-    return {"architecture": "small_cnn", "members": members, "factors": factors, "epochs": 86}
+    return {"architecture": "small_cnn", "members": members, "factors": factors, "epochs": 86, "train_metrics": "after"}
 
 
 def describe_phase(images: str, rest: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def plan_shards(config: ZooConfig, architecture: Network, images_digest: str) ->
             "members": factors.to_dict("list"),
             "epochs": config.epochs,
             "engine": [config.engine, config.device],
+            "train_metrics": config.train_metrics,
             **({} if isinstance(architecture, Architecture) else {"together": list_together(config)}),
         }
         after = float(members["train_fraction"].iloc[start + config.shard_size :].sum())
@@ -127,6 +128,7 @@ def train_shard(
         on_images=log_progress(
             f"shard {shard.number}", total, "images x members", config.epochs * num_images * shard.after
         ),
+        train_metrics=config.train_metrics,
     )
     return lay_out_checkpoints(architecture, shard.factors, trajectory)
 

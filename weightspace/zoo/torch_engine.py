@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from weightspace.images.image_set import PreparedImages
-from weightspace.zoo.evaluate import evaluate_members
+from weightspace.images.image_set import SPLITS, PreparedImages
+from weightspace.zoo.evaluate import average_answers, evaluate_members
 from weightspace.zoo.kinds import Network
-from weightspace.zoo.learners import make_learner
+from weightspace.zoo.learners import Lesson, make_learner
 from weightspace.zoo.training import (
     PROPERTIES,
     STREAM_AUGMENT,
@@ -93,6 +93,8 @@ class Group:
         self.black = images.train.amin((0, 2, 3))  # normalised, and nearly every set has a black pixel
         self.step, self.num_steps = 0, epochs * -(-num_train // self.batch_size)
         self.state = (torch.zeros_like(weights), torch.zeros_like(weights))
+        self.during: tuple[Float32[Tensor, " members"], Float32[Tensor, " members"]] | None = None
+        """Loss and accuracy on the images of the last epoch, each before its batch's step."""
 
     def draw_labels(self) -> Int64[Tensor, "members images"] | Int64[Tensor, " images"]:
         """Return the training labels that each member sees, or that all see."""
@@ -110,16 +112,21 @@ class Group:
         orders = [draw_order(int(s), epoch, part) for s, part in zip(self.recipe.seed, self.subsets, strict=True)]
         order = torch.from_numpy(np.stack(orders)).to(self.weights.device)
         places = draw_places(self.recipe, epoch, order.shape[1])
+        loss, right = torch.zeros(2, len(order), dtype=torch.float64, device=order.device)
         for start, stop in batch_bounds(order.shape[1], self.batch_size):
             changes = None if places is None else places[:, start:stop]
-            gradient, self.weights = self.compute_gradient(order[:, start:stop], changes)
-            self.weights = self.take_step(gradient)
+            lesson = self.learn(order[:, start:stop], changes)
+            self.weights = lesson.weights
+            self.weights = self.take_step(lesson.gradient)
             self.step += 1
+            loss += lesson.loss.double() * (stop - start)
+            right += lesson.right
+        self.during = average_answers(loss, right, order.shape[1])
 
-    def compute_gradient(
+    def learn(
         self, chosen: Int64[Tensor, "members batch"], places: Int64[np.ndarray, "members batch 3"] | None = None
-    ) -> tuple[Float32[Tensor, "members weights"], Float32[Tensor, "members weights"]]:
-        """Differentiate each member's mean loss on its own batch, augmented as `places` says; see `Learner`."""
+    ) -> Lesson:
+        """Differentiate each member's mean loss on its own batch, augmented as `places` says."""
         labels = self.labels[chosen] if self.labels.ndim == 1 else self.labels.gather(1, chosen)
         images = self.images.train[chosen]
         if places is not None:
@@ -146,17 +153,23 @@ class Group:
     def measure(self) -> dict[str, Float32[Tensor, " members"]]:
         """Measure loss and accuracy on all three splits."""
         properties = {}
-        for split in ("train", "val", "test"):
-            loss, accuracy = evaluate_members(
-                self.architecture,
-                self.weights,
-                self.recipe.activation,
-                getattr(self.images, split),
-                self.labels if split == "train" else getattr(self.images, f"{split}_labels"),
-                self.uses if split == "train" else None,
-            )
+        for split in SPLITS:
+            loss, accuracy = self.measure_split(split)
             properties |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
         return properties
+
+    def measure_split(self, split: str) -> tuple[Float32[Tensor, " members"], Float32[Tensor, " members"]]:
+        """Measure loss and accuracy; of the training images on those that each member uses."""
+        if split == "train" and self.during and self.recipe.train_metrics == "during":
+            return self.during
+        return evaluate_members(
+            self.architecture,
+            self.weights,
+            self.recipe.activation,
+            getattr(self.images, split),
+            self.labels if split == "train" else getattr(self.images, f"{split}_labels"),
+            self.uses if split == "train" else None,
+        )
 
 
 def draw_places(recipe: Recipe, epoch: int, num: int) -> Int64[np.ndarray, "members num 3"] | None:

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Int64
 from weightspace.config import BadInput
 from weightspace.images.image_set import ImageSet, PreparedImages
 from weightspace.networks import Architecture
+from weightspace.zoo.config import TrainMetrics
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import count_images
 from weightspace.zoo.together import check_last_batch
@@ -102,7 +103,7 @@ def cut_rows(rows: Int64[np.ndarray, " rows"], size: int | None) -> Iterator[Int
         yield np.concatenate([part, np.full(size - len(part), part[-1])])
 
 
-def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
+def make_recipe(factors: pd.DataFrame, num_images: int, train_metrics: TrainMetrics = "after") -> Recipe:
     """Gather the factors of members that share an activation; where optimizers or batch sizes differ, as an array."""
     first = factors.iloc[0]
     same = {name: bool((factors[name] == first[name]).all()) for name in ("optimizer", "batch_size")}
@@ -118,6 +119,7 @@ def make_recipe(factors: pd.DataFrame, num_images: int) -> Recipe:
         schedule=factors["schedule"].to_numpy(str) if "schedule" in factors else "constant",
         label_noise=factors["label_noise"].to_numpy(float) if "label_noise" in factors else 0.0,
         augmentation=first.get("augmentation", "none"),
+        train_metrics=train_metrics,
     )
 
 
@@ -132,6 +134,7 @@ def train_table(
     on_epoch: Callable[[int], None] | None = None,
     together: int | None = None,
     on_images: Callable[[int], None] | None = None,
+    train_metrics: TrainMetrics = "after",
 ) -> Trajectory:
     """Train members of any factors from given weights; members keep the table's order.
 
@@ -140,6 +143,7 @@ def train_table(
         on_epoch: called with the number of members whose next epoch is done.
         together: how many torch modules train side by side, see `together.choose_together`; None: all of a recipe.
         on_images: called after each epoch of some members with how many images they trained on: 0 after epoch 0.
+        train_metrics: see `config.ZooConfig`.
     """
     augmentations = factors["augmentation"].unique() if "augmentation" in factors else ("none",)
     train = choose_engine(engine, device, architecture, augmentations)
@@ -151,7 +155,7 @@ def train_table(
     groups = factors.groupby(shared, sort=True).indices.values()
     used = count_images(factors, len(images.train))
     for rows in itertools.chain.from_iterable(cut_rows(cast("np.ndarray", group), together) for group in groups):
-        recipe = make_recipe(factors.iloc[rows], len(images.train))
+        recipe = make_recipe(factors.iloc[rows], len(images.train), train_metrics)
 
         def report(epoch: int, rows: np.ndarray = rows) -> None:
             real = np.unique(rows)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64, UInt64
 
 from weightspace.images.image_set import SPLITS, PreparedImages
 from weightspace.networks import Activation
+from weightspace.zoo.config import TrainMetrics
 from weightspace.zoo.kinds import Network
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
@@ -45,6 +46,8 @@ class Recipe:
     augmentation: Augmentation = "none"
     """What changes training images anew in each epoch: nothing, a mirror image for every other one, or that after a
     crop at a random place of the image with 4 pixels of black around it, as published."""
+    train_metrics: TrainMetrics = "after"
+    """Whether `train_*` are of the network after each epoch, or of its batches during the epoch."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class Trajectory:
 
     weights: Float32[np.ndarray, "members checkpoints weights"]
     properties: dict[str, Float32[np.ndarray, "members checkpoints"]]
-    """By `PROPERTIES`; `train_*` over the images the member trains on with the labels it sees, without dropout."""
+    """By `PROPERTIES`; `train_*` over the images the member trains on with the labels it sees. `after` each epoch they
+    are without dropout; `during` it, means over images as they were learned from, each before its batch's step, with
+    dropout and augmentation."""
 
 
 class TrainMembers(Protocol):

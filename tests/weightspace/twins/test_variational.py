@@ -132,7 +132,7 @@ def test_gradient_is_that_of_finite_differences():
     learner, generator = make_learner(penalty=5.0), torch.Generator().manual_seed(SEED)
     vector = torch.cat([draw_start(2), torch.full((2, LAYOUT.num_weights), -4.0)], dim=1)
     images, labels = torch.randn(2, 6, 1, 8, 8, generator=generator), torch.arange(12).reshape(2, 6) % 3
-    gradient, _ = learner.differentiate(vector, images, labels, 3)
+    gradient = learner.differentiate(vector, images, labels, 3).gradient
     noise, scale = learner.draw_noise(6, 3).double(), torch.from_numpy(learner.scale_penalty(3))
 
     def measure(moved):

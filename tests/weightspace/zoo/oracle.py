@@ -73,8 +73,11 @@ def pick_member(value, member):
     return value[member].item() if isinstance(value, np.ndarray) else value
 
 
-def train_alone(architecture, recipe, member, initial, images, epochs, dtype=torch.float32):
-    """Return the weights after every epoch, epoch 0 first, as float64."""
+def train_alone(architecture, recipe, member, initial, images, epochs, dtype=torch.float32, during=None):
+    """Return the weights after every epoch, epoch 0 first, as float64.
+
+    Appends to `during`, where given, loss and accuracy on each epoch's images as they were learned from.
+    """
     seed, rate = int(recipe.seed[member]), float(recipe.dropout[member])
     module, masked = build_module(architecture, recipe.activation, initial[member], dtype)
     optimizer = build_optimizer(
@@ -90,7 +93,7 @@ def train_alone(architecture, recipe, member, initial, images, epochs, dtype=tor
     labels = torch.from_numpy(noisy)
     trajectory, step = [nn.utils.parameters_to_vector(module.parameters()).detach().double()], 0
     for epoch in range(1, epochs + 1):
-        order = draw_order(seed, epoch, subset)
+        order, losses, right = draw_order(seed, epoch, subset), 0.0, 0
         for start, stop in batch_bounds(len(order), recipe.batch_size):
             chosen = torch.from_numpy(order[start:stop])
             for number, layer in masked.items():
@@ -100,10 +103,15 @@ def train_alone(architecture, recipe, member, initial, images, epochs, dtype=tor
                 layer.mask = torch.from_numpy(keep / (1 - rate)).to(dtype)
             optimizer.zero_grad()
             logits = module(images.train[chosen].to(dtype))
-            nn.functional.cross_entropy(logits, labels[chosen]).backward()
+            loss = nn.functional.cross_entropy(logits, labels[chosen])
+            loss.backward()
+            losses += loss.item() * len(chosen)
+            right += (logits.argmax(1) == labels[chosen]).sum().item()
             optimizer.step()
             step += 1
             if step < total:
                 scheduler.step()
         trajectory.append(nn.utils.parameters_to_vector(module.parameters()).detach().double())
+        if during is not None:
+            during.append((losses / len(order), right / len(order)))
     return torch.stack(trajectory)

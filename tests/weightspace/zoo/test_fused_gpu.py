@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,19 @@ def test_equals_the_torch_engine_in_all_it_returns(tiny_architecture, tiny_image
         np.testing.assert_allclose(got.properties[name], plain.properties[name], atol=1e-4)
 
 
+def test_metrics_from_the_training_pass_equal_the_torch_engines(tiny_architecture, tiny_images):
+    batch_size = np.array([20, 4])  # one of them larger than a tile of images
+    recipe = make_recipe(2, num_train=np.array([24, 9]), batch_size=batch_size, train_metrics="during")
+    initial = start(tiny_architecture, 2)
+    got = train_members_gpu(tiny_architecture, recipe, initial, tiny_images, 1, CPU)
+    for member, size in enumerate(batch_size.tolist()):
+        rows = np.array([member])
+        one = replace(select_members(recipe, rows), batch_size=size)
+        plain = train_members_torch(tiny_architecture, one, initial[rows], tiny_images, 1, CPU)
+        for name in ("train_loss", "train_accuracy"):
+            np.testing.assert_allclose(got.properties[name][member], plain.properties[name][0], rtol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_a_member_alone_has_the_same_bits_as_among_others(tiny_architecture, tiny_images):
@@ -138,7 +152,7 @@ POINTERS = {"schedule": "*fp32", "pixels": "*fp32", "state": "*fp32", "scratch":
 SIZES = {"rows", "most", "room"}
 name = sys.argv[1]
 write = {
-    "train": lambda: source.write_train(build_cnn_s(), "tanh", "adam", True),
+    "train": lambda: source.write_train(build_cnn_s(), "tanh", "adam", True, "during"),
     "evaluate": lambda: source.write_evaluate(build_cnn_s(), "tanh"),
 }
 kernel = build_kernel(write[name](), name)
@@ -149,7 +163,7 @@ print(code)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "phases"), [("train", 16), ("evaluate", 6)])
+@pytest.mark.parametrize(("name", "phases"), [("train", 17), ("evaluate", 6)])
 def test_compiles_for_a_gpu_that_is_not_there(name, phases):
     """Each phase ends with a barrier; no table is read through a cache that stores do not reach, or kept in a stack."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

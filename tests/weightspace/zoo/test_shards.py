@@ -40,6 +40,7 @@ def configure(engine="auto", augmentation=None, **changes):
             "shard_size": 2,
             "engine": engine,
             "device": "auto",
+            "train_metrics": "after",
             **changes,
         }
     )

@@ -37,6 +37,7 @@ def configure(shard_size, batch_size=(16,), **changes):
             "shard_size": shard_size,
             "engine": "torch",
             "device": "cuda",
+            "train_metrics": "after",
             **changes,
         }
     )
