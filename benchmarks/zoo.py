@@ -42,7 +42,7 @@ from weightspace.zoo.fused_source import HEADER, list_shapes
 from weightspace.zoo.fused_tables import make_vectors
 from weightspace.zoo.fused_vectors import LANES
 from weightspace.zoo.fused_work import Work
-from weightspace.zoo.training import Recipe
+from weightspace.zoo.training import Recipe, make_trajectory
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ROUNDS = 5
@@ -269,7 +269,8 @@ def measure_cost(members: int) -> float:
     calls = max(1, 512 // members)
     start = time.process_time()
     for _ in range(calls):
-        train_members_fused(architecture, recipe, weights, images, 1, torch.device("cpu"))
+        kept = make_trajectory(members, 2, weights.shape[1])
+        train_members_fused(architecture, recipe, weights, images, 1, torch.device("cpu"), kept.keep)
     return (time.process_time() - start) / calls / members
 
 

@@ -10,7 +10,7 @@ from weightspace.images.image_set import PreparedImages
 from weightspace.networks import build_cnn_s
 from weightspace.zoo.members import initialize_members
 from weightspace.zoo.train import choose_engine
-from weightspace.zoo.training import Recipe
+from weightspace.zoo.training import Recipe, make_trajectory
 
 MEMBERS, EPOCHS, BATCH_SIZE = 1000, 50, 10
 IMAGES = {"train": 50_000, "val": 10_000, "test": 10_000}
@@ -33,10 +33,11 @@ def measure_seed_zoo(operations: float) -> dict[str, float]:
     train = choose_engine("fused_gpu", device, architecture)
     images = make_images()
     weights = initialize_members(architecture, pd.DataFrame({"seed": np.arange(MEMBERS), "init": "uniform"}))
-    train(architecture, make_recipe(1), weights[:1], images, 1, device)
+    train(architecture, make_recipe(1), weights[:1], images, 1, device, make_trajectory(1, 2, weights.shape[1]).keep)
     torch.cuda.synchronize()
     start = time.perf_counter()
-    train(architecture, make_recipe(MEMBERS), weights, images, EPOCHS, device)
+    kept = make_trajectory(MEMBERS, EPOCHS + 1, weights.shape[1])
+    train(architecture, make_recipe(MEMBERS), weights, images, EPOCHS, device, kept.keep)
     seconds = time.perf_counter() - start
     floor = MEMBERS * EPOCHS * IMAGES["train"] * operations / measure_products(device)
     return {"mnist_seed_s": seconds, "mnist_seed_floor_fraction": floor / seconds}
@@ -55,7 +56,8 @@ def make_images() -> PreparedImages:
 def make_recipe(members: int) -> Recipe:
     """Give each member the published recipe, and a seed of its own."""
     same, count = np.ones(members), np.full(members, IMAGES["train"])
-    return Recipe("tanh", "adam", BATCH_SIZE, np.arange(members), 3e-4 * same, 0 * same, 0 * same, count)
+    numbers = np.arange(members), 3e-4 * same, 0 * same, 0 * same, count
+    return Recipe("tanh", "adam", BATCH_SIZE, *numbers, train_metrics="during")
 
 
 def measure_products(device: torch.device) -> float:

@@ -9,7 +9,7 @@ from tasks.zoo import assemble_zoo, locate_shard, write_shard
 from weightspace.config import BadInput
 from weightspace.device import resolve_device
 from weightspace.networks import Architecture
-from weightspace.record import read_record
+from weightspace.record import name_full_disk, read_record
 from weightspace.schema import TWINS_OF, TWINS_OF_DIGEST
 from weightspace.twins.config import TwinsConfig
 from weightspace.twins.parents import read_parents
@@ -55,10 +55,12 @@ def make_twin_shard(
     """Make one shard and keep it, unless its file is there; needs nothing but folders that all workers see.
 
     Raises:
-        BadInput: the images or the zoo are not those that the twins are planned for, or the device is not there.
+        BadInput: the images or the zoo are not those that the twins are planned for, the device is not there, or the
+            disk is full.
     """
     if path.exists():
         return
     images = load_images(source, images_digest, device)
-    checkpoints = train_twin_shard(shard, config, architecture, zoo, images, resolve_device(device))
+    with name_full_disk(path):
+        checkpoints = train_twin_shard(shard, config, architecture, zoo, images, resolve_device(device), path.parent)
     write_shard(path, replace(checkpoints, about=about))

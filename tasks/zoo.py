@@ -10,7 +10,7 @@ from tasks.parts import RunAll, load_images, locate_work, make_missing, run_in_t
 from weightspace.config import Config
 from weightspace.device import resolve_device
 from weightspace.images.image_set import read_image_set
-from weightspace.record import Record, read_record, replace_folder, write_record
+from weightspace.record import Record, name_full_disk, read_record, replace_folder, write_record
 from weightspace.store import Checkpoints, write_part
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.kinds import Network
@@ -68,12 +68,13 @@ def make_shard(
     """Train one shard and keep it, unless its file is there; needs nothing but folders that all workers see.
 
     Raises:
-        BadInput: the images are not those that the zoo is planned for, or the device is not there.
+        BadInput: the images are not those that the zoo is planned for, the device is not there, or the disk is full.
     """
     if path.exists():
         return
     images = load_images(source, images_digest, device)
-    checkpoints = train_shard(shard, config, architecture, images, resolve_device(device))
+    with name_full_disk(path):
+        checkpoints = train_shard(shard, config, architecture, images, resolve_device(device), path.parent)
     write_shard(path, replace(checkpoints, about=about))
 
 

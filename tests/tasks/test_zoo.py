@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from weightspace.images.image_set import prepare_images, read_image_set
 from weightspace.networks import build_cnn_s
 from weightspace.record import RECORD_NAME, read_record, write_record
 from weightspace.store import read_checkpoints, read_metadata
+from weightspace.zoo import training
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.evaluate import evaluate_members
 
@@ -115,6 +118,17 @@ def test_shards_of_other_code_are_not_taken_up(tiny_study, config, monkeypatch):
         monkeypatch.setattr(record, "digest_code", lambda code=code: code)
         make_zoo("z", config, tiny_study)
         assert len(made) == num
+
+
+def test_a_disk_without_room_for_a_shard_is_told_before_it_is_trained(tiny_study, config, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training, "ROOM_BYTES", 0)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(BadInput, match=r"zoo/z/\w+.parquet: the disk is full"):
+        make_zoo("z", config, tiny_study)
+    assert files(tiny_study / "data/.work/zoo/z") == {}
 
 
 def test_order_of_shards_changes_nothing(tiny_study, config):

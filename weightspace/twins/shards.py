@@ -57,13 +57,18 @@ def train_twin_shard(
     zoo: Path,
     images: PreparedImages,
     device: torch.device,
+    folder: Path | None = None,
 ) -> Checkpoints:
     """Make the twins of a shard from checkpoints in a zoo's folder; returns every epoch of each, twin by twin.
 
+    Args:
+        folder: on whose disk weights lie if they are many; None: in memory.
+
     Raises:
         BadInput: the zoo cannot be read.
+        OSError: that disk is full.
     """
     start = torch.from_numpy(read_rows(zoo, shard.rows).copy())
     count = log_progress(f"shard {shard.number}", len(shard.factors) * count_checkpoints(config))
-    trajectory = train_twins(config, architecture, shard.factors, start, images, device, count)
+    trajectory = train_twins(config, architecture, shard.factors, start, images, device, count, folder)
     return lay_out_checkpoints(architecture, shard.factors, trajectory)

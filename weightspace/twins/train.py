@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from weightspace.twins.pruning import choose_kept
 from weightspace.twins.variational import VariationalLearner, drop_noise
 from weightspace.zoo.torch_engine import Group, find_direction, select_members, train_members_torch
 from weightspace.zoo.train import list_shared, make_recipe
-from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, find_momentum
+from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, find_momentum, make_trajectory
 
 SPARSITY = "sparsity"
 """Share of the numbers of a checkpoint that are 0."""
@@ -90,6 +91,7 @@ def train_twins(
     images: PreparedImages,
     device: torch.device,
     on_epoch: Callable[[int], None] | None = None,
+    folder: Path | None = None,
 ) -> Trajectory:
     """Make the twin of each member of a table; members keep its order.
 
@@ -97,20 +99,19 @@ def train_twins(
         factors: a row a member, with how it was trained.
         start: its weights, from which its twin starts.
         on_epoch: called with the number of members whose next epoch is done.
+        folder: where weights lie if they are many, see `training.make_trajectory`; None: in memory.
     """
-    num_checkpoints = count_checkpoints(config)
-    weights = np.empty((len(factors), num_checkpoints, start.shape[1]), np.float32)
-    properties = {name: np.empty((len(factors), num_checkpoints), np.float32) for name in (*PROPERTIES, SPARSITY)}
+    names = (*PROPERTIES, SPARSITY)
+    trajectory = make_trajectory(len(factors), count_checkpoints(config), start.shape[1], folder, names)
     for rows in group_members(architecture, factors, len(images.train)):
         recipe = adapt_recipe(make_recipe(factors.iloc[rows], len(images.train)), config)
         checkpoints = walk_epochs(config, architecture, recipe, start[rows].to(device), images)
         for number, (networks, found) in enumerate(checkpoints):
-            weights[rows, number] = networks.cpu().numpy()
-            for name, values in found.items():
-                properties[name][rows, number] = values.cpu().numpy()
+            measured = {name: values.cpu().numpy() for name, values in found.items()}
+            trajectory.keep(rows, number, networks.cpu().numpy(), measured)
             if on_epoch:
                 on_epoch(len(rows))
-    return Trajectory(weights, properties)
+    return trajectory
 
 
 def count_checkpoints(config: TwinsConfig) -> int:

@@ -1,7 +1,7 @@
 """Train many members at once on a CPU: side by side in the lanes of vectors, groups on all cores."""
 
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ from weightspace.zoo.fused_tables import (
 from weightspace.zoo.fused_vectors import LANES
 from weightspace.zoo.fused_work import NUM_STATE_TABLES, Work, build_plan
 from weightspace.zoo.kinds import Network
-from weightspace.zoo.training import PROPERTIES, Recipe, Trajectory, draw_labels, draw_order, draw_subset
+from weightspace.zoo.training import Keep, Recipe, draw_labels, draw_order, draw_subset
 
 
 def train_members_fused(
@@ -36,8 +36,8 @@ def train_members_fused(
     images: PreparedImages,
     epochs: int,
     device: torch.device,
-    on_epoch: Callable[[int], None] | None = None,
-) -> Trajectory:
+    keep: Keep,
+) -> None:
     """Train members that share a recipe; see `training.TrainMembers`. Uses as many threads as torch may.
 
     Raises:
@@ -49,8 +49,7 @@ def train_members_fused(
     batch_size, optimizer = (np.broadcast_to(v, len(recipe.seed)) for v in (recipe.batch_size, recipe.optimizer))
     order = np.lexsort((optimizer, batch_size, recipe.num_train))
     groups = [Group(run, order[i : i + LANES]) for i in range(0, len(order), LANES)]
-    advance_all(run, groups, on_epoch)
-    return Trajectory(run.weights, run.properties)
+    advance_all(run, groups, keep)
 
 
 def check_support(recipe: Recipe, device: torch.device) -> None:
@@ -86,7 +85,7 @@ def compile_training(recipe: Recipe) -> Training:
 
 
 class Run:
-    """One call of the engine: what all groups share, and the trajectory they fill."""
+    """One call of the engine: what all groups share."""
 
     def __init__(
         self,
@@ -100,39 +99,29 @@ class Run:
         self.initial = initial.detach().cpu().numpy()
         self.plan, self.training = build_plan(architecture, recipe.activation), compile_training(recipe)
         self.tables = {s: make_table(getattr(images, s), getattr(images, f"{s}_labels")) for s in SPLITS}
-        shape = (len(self.initial), epochs + 1)
-        self.weights = np.empty((*shape, self.plan.num_weights), np.float32)
-        self.properties = {name: np.empty(shape, np.float32) for name in PROPERTIES}
 
-    def advance(self, group: "Group", epoch: int) -> None:
-        """Train a group for an epoch (not for epoch 0) and keep its weights and properties."""
+    def advance(self, group: "Group", epoch: int) -> dict[str, Float32[np.ndarray, " members"]]:
+        """Train a group for an epoch (not for epoch 0); return its properties then."""
         work = Work(self.plan, group.state)
         trained = group.train_epoch(epoch, work) if epoch else None
-        real = len(group.members)
-        self.weights[group.members, epoch] = group.state[0, :, :real].T
+        real, properties = len(group.members), {}
         for split in SPLITS:
             loss, accuracy = trained if trained and split == "train" else group.evaluate(split, work)
-            self.properties[f"{split}_loss"][group.members, epoch] = loss[:real]
-            self.properties[f"{split}_accuracy"][group.members, epoch] = accuracy[:real]
+            properties |= {f"{split}_loss": loss[:real], f"{split}_accuracy": accuracy[:real]}
+        return properties
 
 
-def advance_all(run: Run, groups: list["Group"], on_epoch: Callable[[int], None] | None) -> None:
+def advance_all(run: Run, groups: list["Group"], keep: Keep) -> None:
     """Take all groups through all epochs, each as soon as a thread is free; the queue keeps them abreast."""
-    waiting = np.full(run.epochs + 1, len(groups))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        running: dict[Future[None], tuple[Group, int]] = {
-            pool.submit(run.advance, group, 0): (group, 0) for group in groups
-        }
+        running = {pool.submit(run.advance, group, 0): (group, 0) for group in groups}
         try:
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     group, epoch = running.pop(future)
-                    future.result()
+                    keep(group.members, epoch, group.state[0, :, : len(group.members)].T, future.result())
                     if epoch < run.epochs:
                         running[pool.submit(run.advance, group, epoch + 1)] = (group, epoch + 1)
-                    waiting[epoch] -= 1
-                    if on_epoch and not waiting[epoch]:
-                        on_epoch(epoch)
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or an interrupt, what has not begun never does
 

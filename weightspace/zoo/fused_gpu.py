@@ -3,7 +3,6 @@
 Differs: speed has not been measured on a GPU; what is tested is that it computes the same as torch.
 """
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,9 +19,8 @@ from weightspace.zoo.fused_build import load_function
 from weightspace.zoo.fused_kernels import ACTIVATIONS, OPTIMIZERS
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.training import (
-    PROPERTIES,
+    Keep,
     Recipe,
-    Trajectory,
     draw_labels,
     draw_order,
     draw_subset,
@@ -42,8 +40,8 @@ def train_members_gpu(
     images: PreparedImages,
     epochs: int,
     device: torch.device,
-    on_epoch: Callable[[int], None] | None = None,
-) -> Trajectory:
+    keep: Keep,
+) -> None:
     """Train members that share a recipe; see `training.TrainMembers`. Members may differ in optimizer and batch size.
 
     Raises:
@@ -51,8 +49,6 @@ def train_members_gpu(
     """
     assert isinstance(architecture, Architecture), "`train.choose_engine` gives other networks to the torch engine"
     check_support(recipe)
-    weights = np.empty((len(initial), epochs + 1, initial.shape[1]), np.float32)
-    properties = {name: np.empty((len(initial), epochs + 1), np.float32) for name in PROPERTIES}
     tables = {
         s: (getattr(images, s).to(device, torch.float32).contiguous(), getattr(images, f"{s}_labels").cpu().numpy())
         for s in SPLITS
@@ -63,12 +59,7 @@ def train_members_gpu(
     for epoch in range(epochs + 1):
         for group in groups:
             trained = group.train_epoch(epoch) if epoch else None
-            weights[group.members, epoch] = group.state[:, 0].cpu().numpy()
-            for name, values in group.measure(trained).items():
-                properties[name][group.members, epoch] = values
-        if on_epoch:
-            on_epoch(epoch)
-    return Trajectory(weights, properties)
+            keep(group.members, epoch, group.state[:, 0].cpu().numpy(), group.measure(trained))
 
 
 def check_support(recipe: Recipe) -> None:

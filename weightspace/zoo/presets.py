@@ -152,7 +152,7 @@ def state_grid(seeds: Any, count: int) -> dict[str, Any]:
 def limit_shard(depth: int, width: int, epochs: int) -> int:
     """Return how many residual networks are kept as one file, by their weights at width 64: near 11 or 24 million.
 
-    So many train side by side at most, since all their checkpoints are in memory until they end.
+    So many train side by side at most, and so much is made again after a crash.
     """
     weights = {18: 11.2e6, 50: 23.6e6}[depth] * (width / 64) ** 2
     return max(1, min(SHARD, int(SHARD_BYTES / (4 * weights * (epochs + 1)))))

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -109,9 +110,21 @@ def list_together(config: ZooConfig) -> list[int | None]:
 
 
 def train_shard(
-    shard: Shard, config: ZooConfig, architecture: Network, images: PreparedImages, device: torch.device
+    shard: Shard,
+    config: ZooConfig,
+    architecture: Network,
+    images: PreparedImages,
+    device: torch.device,
+    folder: Path | None = None,
 ) -> Checkpoints:
-    """Train the members of a shard; returns every epoch of every member, member by member."""
+    """Train the members of a shard; returns every epoch of every member, member by member.
+
+    Args:
+        folder: on whose disk weights lie if they are many; None: in memory.
+
+    Raises:
+        OSError: that disk is full.
+    """
     num_images, together = len(images.train), None
     if not isinstance(architecture, Architecture):
         together = choose_together(config, architecture, images, device)
@@ -129,6 +142,7 @@ def train_shard(
             f"shard {shard.number}", total, "images x members", config.epochs * num_images * shard.after
         ),
         train_metrics=config.train_metrics,
+        folder=folder,
     )
     return lay_out_checkpoints(architecture, shard.factors, trajectory)
 
@@ -179,6 +193,7 @@ def lay_out_checkpoints(architecture: Network, factors: pd.DataFrame, trajectory
     after = 2 + len(trajectory.properties)
     table.insert(after, "generalization_gap", table["train_accuracy"] - table["test_accuracy"])
     weights = trajectory.weights.reshape(-1, layout.num_weights)
-    finite = np.isfinite(weights).all(1) & np.isfinite(table["train_loss"]) & np.isfinite(table["test_loss"])
-    table.insert(after + 1, "diverged", ~finite.to_numpy())
+    finite = np.array([np.isfinite(row).all() for row in weights])  # row by row: all may not fit into memory
+    finite &= np.isfinite(table["train_loss"]) & np.isfinite(table["test_loss"])
+    table.insert(after + 1, "diverged", ~finite)
     return Checkpoints(layout, table, weights)

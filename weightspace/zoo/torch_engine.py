@@ -5,7 +5,6 @@ another order where it multiplies for another number of members. Modules are the
 `train.train_table` always trains as many side by side.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,11 +17,10 @@ from weightspace.zoo.evaluate import average_answers, evaluate_members
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.learners import Lesson, make_learner
 from weightspace.zoo.training import (
-    PROPERTIES,
     STREAM_AUGMENT,
+    Keep,
     Optimizer,
     Recipe,
-    Trajectory,
     batch_bounds,
     draw_labels,
     draw_order,
@@ -43,23 +41,17 @@ def train_members_torch(
     images: PreparedImages,
     epochs: int,
     device: torch.device,
-    on_epoch: Callable[[int], None] | None = None,
-) -> Trajectory:
+    keep: Keep,
+) -> None:
     """Train members that share a recipe; see `training.TrainMembers`."""
-    weights = np.empty((len(initial), epochs + 1, initial.shape[1]), np.float32)
-    properties = {name: np.empty((len(initial), epochs + 1), np.float32) for name in PROPERTIES}
     parts = [np.flatnonzero(recipe.num_train == num_train) for num_train in np.unique(recipe.num_train)]
     groups = [Group(architecture, select_members(recipe, p), initial[p].to(device), images, epochs) for p in parts]
     for epoch in range(epochs + 1):
         for rows, group in zip(parts, groups, strict=True):
             if epoch:
                 group.train_epoch(epoch)
-            weights[rows, epoch] = group.weights.cpu().numpy()
-            for name, value in group.measure().items():
-                properties[name][rows, epoch] = value.cpu().numpy()
-        if on_epoch:
-            on_epoch(epoch)
-    return Trajectory(weights, properties)
+            measured = {name: values.cpu().numpy() for name, values in group.measure().items()}
+            keep(rows, epoch, group.weights.cpu().numpy(), measured)
 
 
 def select_members(recipe: Recipe, rows: Int64[np.ndarray, " rows"]) -> Recipe:

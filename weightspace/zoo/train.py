@@ -2,7 +2,8 @@
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import count_images
 from weightspace.zoo.together import check_last_batch
 from weightspace.zoo.torch_engine import train_members_torch
-from weightspace.zoo.training import PROPERTIES, Recipe, TrainMembers, Trajectory
+from weightspace.zoo.training import Recipe, TrainMembers, Trajectory, make_trajectory
 
 RECIPE_FACTORS = ["activation", "optimizer", "batch_size"]
 """What decides a recipe most; shards are cut in their order."""
@@ -135,40 +136,45 @@ def train_table(
     together: int | None = None,
     on_images: Callable[[int], None] | None = None,
     train_metrics: TrainMetrics = "after",
+    folder: Path | None = None,
 ) -> Trajectory:
     """Train members of any factors from given weights; members keep the table's order.
 
     Args:
         factors: a row a member, with the columns of `members.FACTORS`; those of `members.OPTIONAL` may lack.
-        on_epoch: called with the number of members whose next epoch is done.
+        on_epoch: called with a number of members whose next epoch is done.
         together: how many torch modules train side by side, see `together.choose_together`; None: all of a recipe.
         on_images: called after each epoch of some members with how many images they trained on: 0 after epoch 0.
         train_metrics: see `config.ZooConfig`.
+        folder: where weights lie if they are many, see `training.make_trajectory`; None: in memory.
     """
     augmentations = factors["augmentation"].unique() if "augmentation" in factors else ("none",)
     train = choose_engine(engine, device, architecture, augmentations)
-    weights = np.empty((len(factors), epochs + 1, initial.shape[1]), np.float32)
-    properties = {name: np.empty((len(factors), epochs + 1), np.float32) for name in PROPERTIES}
+    trajectory = make_trajectory(len(factors), epochs + 1, initial.shape[1], folder)
     shared = [name for name in list_shared(train, architecture) if name in factors]
     if not isinstance(architecture, Architecture):
         check_last_batch(architecture, factors, images)
     groups = factors.groupby(shared, sort=True).indices.values()
     used = count_images(factors, len(images.train))
-    for rows in itertools.chain.from_iterable(cut_rows(cast("np.ndarray", group), together) for group in groups):
-        recipe = make_recipe(factors.iloc[rows], len(images.train), train_metrics)
+    for part in itertools.chain.from_iterable(cut_rows(cast("np.ndarray", group), together) for group in groups):
+        recipe = make_recipe(factors.iloc[part], len(images.train), train_metrics)
 
-        def report(epoch: int, rows: np.ndarray = rows) -> None:
-            real = np.unique(rows)
+        def keep(
+            rows: np.ndarray,
+            epoch: int,
+            weights: np.ndarray,
+            properties: Mapping[str, np.ndarray],
+            part: np.ndarray = part,
+        ) -> None:
+            trajectory.keep(part[rows], epoch, weights, properties)
+            real = np.unique(part[rows])
             if on_epoch:
                 on_epoch(len(real))
             if on_images:
                 on_images(int(used[real].sum()) if epoch else 0)
 
-        part = train(architecture, recipe, initial[rows], images, epochs, device, report)
-        weights[rows] = part.weights
-        for name, values in part.properties.items():
-            properties[name][rows] = values
-    return Trajectory(weights, properties)
+        train(architecture, recipe, initial[part], images, epochs, device, keep)
+    return trajectory
 
 
 def check_images(architecture: Network, image_set: ImageSet, name: str) -> None:

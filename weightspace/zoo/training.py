@@ -1,7 +1,10 @@
 """The seam between a zoo and what trains it: members and images in, trajectory out."""
 
-from collections.abc import Callable, Iterator
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -16,6 +19,8 @@ from weightspace.zoo.kinds import Network
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "one_cycle", "cosine"]
 Augmentation = Literal["none", "flip", "crop_flip"]
+ROOM_BYTES = 256 * 2**20
+"""Weights of a trajectory that are kept in memory."""
 PROPERTIES = tuple(f"{split}_{measure}" for split in SPLITS for measure in ("loss", "accuracy"))
 
 
@@ -60,6 +65,54 @@ class Trajectory:
     are without dropout; `during` it, means over images as they were learned from, each before its batch's step, with
     dropout and augmentation."""
 
+    def keep(
+        self,
+        rows: Int64[np.ndarray, " some"],
+        epoch: int,
+        weights: Float32[np.ndarray, "some weights"],
+        properties: Mapping[str, Float32[np.ndarray, " some"]],
+    ) -> None:
+        """Enter the checkpoints of some members, by their rows."""
+        self.weights[rows, epoch] = weights
+        for name, values in properties.items():
+            self.properties[name][rows, epoch] = values
+
+
+def make_trajectory(
+    members: int, checkpoints: int, weights: int, folder: Path | None = None, names: Sequence[str] = PROPERTIES
+) -> Trajectory:
+    """Make room for a trajectory: weights in memory or, where there are many and a folder is given, on its disk.
+
+    What lies on the disk is in a file without a name, which is gone with the process, and mapped: the system keeps as
+    much of it in memory as nobody else needs.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    shape = (members, checkpoints, weights)
+    size = 4 * members * checkpoints * weights
+    if folder is None or size <= ROOM_BYTES:
+        room = np.empty(shape, np.float32)
+    else:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)  # mapped room that a full disk cannot give ends a process
+            room = np.memmap(file, np.float32, "r+", shape=shape)
+    return Trajectory(room, {name: np.empty(shape[:2], np.float32) for name in names})
+
+
+class Keep(Protocol):
+    """Take over what an engine has made, at once: it goes on with the same memory."""
+
+    def __call__(
+        self,
+        rows: Int64[np.ndarray, " some"],
+        epoch: int,
+        weights: Float32[np.ndarray, "some weights"],
+        properties: Mapping[str, Float32[np.ndarray, " some"]],
+    ) -> None:
+        """Keep the checkpoints that an epoch leaves of some members, by their rows in the engine's call."""
+        ...
+
 
 class TrainMembers(Protocol):
     """Train members that share a recipe.
@@ -76,9 +129,9 @@ class TrainMembers(Protocol):
         images: PreparedImages,
         epochs: int,
         device: torch.device,
-        on_epoch: Callable[[int], None] | None = None,
-    ) -> Trajectory:
-        """Train from `initial`; call `on_epoch` with the number of each epoch that is done, 0 first."""
+        keep: Keep,
+    ) -> None:
+        """Train from `initial`; hand each member to `keep` after each epoch, as soon as that is done, epoch 0 first."""
         ...
 
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from tests.weightspace.twins.small_twins import CPU, IMAGES, LAYOUT, NETWORK, draw_start, make_config, make_factors
+from tests.weightspace.zoo.engines import train_members_torch
 from weightspace.twins.train import count_checkpoints, train_twins
-from weightspace.zoo.torch_engine import train_members_torch
 from weightspace.zoo.train import make_recipe
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.weightspace.zoo.engines import train_members_fused, train_members_torch
 from tests.weightspace.zoo.oracle import train_alone
 from weightspace.config import BadInput
 from weightspace.images.build import build_image_set
@@ -20,9 +21,9 @@ from weightspace.networks import (
     build_mlp,
     build_small_cnn,
 )
-from weightspace.zoo.fused_cpu import train_members_fused
+from weightspace.zoo import fused_cpu
 from weightspace.zoo.members import INITS, initialize_members
-from weightspace.zoo.torch_engine import select_members, train_members_torch
+from weightspace.zoo.torch_engine import select_members
 from weightspace.zoo.training import PROPERTIES, Recipe
 
 CPU = torch.device("cpu")
@@ -302,23 +303,30 @@ def test_a_diverged_member_goes_on_as_not_a_number(tiny_architecture, tiny_image
     assert np.isfinite(got.weights[1]).all()
 
 
-def test_says_when_each_epoch_is_done(tiny_architecture, tiny_images):
-    done = []
-    train_members_fused(
-        tiny_architecture, make_recipe(20), start(tiny_architecture, 20), tiny_images, 3, CPU, done.append
+def test_hands_over_each_member_after_each_epoch_in_order(tiny_architecture, tiny_images):
+    done = {member: [] for member in range(20)}
+
+    def keep(members, epoch, weights, properties):
+        assert weights.shape == (len(members), build_layout(tiny_architecture).num_weights)
+        assert {len(values) for values in properties.values()} == {len(members)}
+        for member in members.tolist():
+            done[member].append(epoch)
+
+    fused_cpu.train_members_fused(
+        tiny_architecture, make_recipe(20), start(tiny_architecture, 20), tiny_images, 3, CPU, keep
     )
-    assert done == [0, 1, 2, 3]
+    assert all(epochs == [0, 1, 2, 3] for epochs in done.values())
 
 
 def test_an_error_in_the_callback_ends_training(tiny_architecture, tiny_images):
     done = []
 
-    def stop(epoch):
+    def stop(members, epoch, weights, properties):
         done.append(epoch)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_members_fused(
+        fused_cpu.train_members_fused(
             tiny_architecture, make_recipe(40), start(tiny_architecture, 40), tiny_images, 50, CPU, stop
         )
     assert done == [0]

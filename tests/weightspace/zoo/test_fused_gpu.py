@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.weightspace.zoo.engines import collect, train_members_torch
 from tests.weightspace.zoo.oracle import train_alone
 from tests.weightspace.zoo.test_fused_cpu import ACTIVATIONS, OPTIMIZERS, make_images, make_recipe, start
 from weightspace.config import BadInput
 from weightspace.networks import Architecture, Block
-from weightspace.zoo.torch_engine import select_members, train_members_torch
+from weightspace.zoo.torch_engine import select_members
 from weightspace.zoo.train import choose_engine
 from weightspace.zoo.training import PROPERTIES
 
 pytest.importorskip("triton")
-from weightspace.zoo import fused_gpu_source
-from weightspace.zoo.fused_gpu import train_members_gpu
+from weightspace.zoo import fused_gpu, fused_gpu_source
+
+train_members_gpu = collect(fused_gpu.train_members_gpu)
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +137,7 @@ def test_refuses_what_it_has_no_kernel_for_and_names_the_engine_that_has(
 
 
 def test_runs_only_where_there_is_a_gpu(tiny_architecture):
-    assert choose_engine("fused_gpu", torch.device("cuda"), tiny_architecture) is train_members_gpu
+    assert choose_engine("fused_gpu", torch.device("cuda"), tiny_architecture) is fused_gpu.train_members_gpu
     with pytest.raises(BadInput, match=r"fused_gpu.*device cpu.*torch, fused_cpu on cpu"):
         choose_engine("fused_gpu", CPU, tiny_architecture)
 

@@ -7,7 +7,8 @@ import torch
 
 from weightspace.config import BadInput
 from weightspace.networks import build_layout
-from weightspace.zoo import shards
+from weightspace.store import write_part
+from weightspace.zoo import shards, training
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.residual import describe_residual
 from weightspace.zoo.shards import log_progress, plan_shards, settle_zoo, train_shard
@@ -165,16 +166,40 @@ def test_progress_of_what_is_slow_is_not_nothing(clock, caplog):
     ]
 
 
-@pytest.mark.parametrize("engine", ["torch", "fused_cpu"])
-def test_a_shard_counts_the_images_that_its_members_train_on(tiny_architecture, tiny_images, engine):
+@pytest.mark.parametrize(
+    ("engine", "at_once", "wanted"),
+    [
+        ("torch", 1, [0, 0, *[10, 50] * 3, 0, 0, *[15, 50] * 3]),
+        ("fused_cpu", 2, [0, 60, 60, 60, 0, 65, 65, 65]),
+    ],
+)
+def test_a_shard_counts_the_images_that_its_members_train_on(tiny_architecture, tiny_images, engine, at_once, wanted):
     table = pd.DataFrame(FIXED, index=range(4)).assign(
         seed=range(4), activation=["relu", "relu", "tanh", "tanh"], train_fraction=[1.0, 0.2, 1.0, 0.3]
     )
     initial = torch.zeros(4, build_layout(tiny_architecture).num_weights)
     members, images = [], []
     train_table(tiny_architecture, table, initial, tiny_images, 3, engine, CPU, members.append, on_images=images.append)
-    assert images == [0, 60, 60, 60, 0, 65, 65, 65]
-    assert members == [2] * 8
+    assert images == wanted
+    assert members == [at_once] * len(wanted)
+
+
+@pytest.mark.parametrize(("engine", "resnet"), [("torch", False), ("fused_cpu", False), ("torch", True)])
+def test_weights_that_lie_on_a_disk_are_the_same(tiny_architecture, tiny_images, tmp_path, monkeypatch, engine, resnet):
+    network = RESNET if resnet else tiny_architecture
+    config = settle_zoo(configure(engine), network, "cpu")
+    shard = plan_shards(config, network, "")[0]
+    in_memory = train_shard(shard, config, network, tiny_images, CPU, tmp_path)
+    assert not isinstance(in_memory.weights, np.memmap)
+    monkeypatch.setattr(training, "ROOM_BYTES", 0)
+    on_disk = train_shard(shard, config, network, tiny_images, CPU, tmp_path)
+    assert isinstance(on_disk.weights, np.memmap)
+    assert on_disk.weights.tobytes() == in_memory.weights.tobytes()
+    assert on_disk.table.equals(in_memory.table)
+    assert list(tmp_path.iterdir()) == []
+    for name, checkpoints in (("memory", in_memory), ("disk", on_disk)):
+        write_part(tmp_path / name, checkpoints)
+    assert (tmp_path / "memory").read_bytes() == (tmp_path / "disk").read_bytes()
 
 
 def test_the_shards_of_a_zoo_and_what_follows_them_add_up(tiny_architecture, tiny_images, monkeypatch):

@@ -16,7 +16,7 @@ from weightspace.zoo.named_module import describe_named
 from weightspace.zoo.residual import describe_residual
 from weightspace.zoo.shards import plan_shards, train_shard
 from weightspace.zoo.together import choose_together
-from weightspace.zoo.training import PROPERTIES, Trajectory
+from weightspace.zoo.training import PROPERTIES
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 RESNET = describe_residual(18, 2, (1, 8, 8), 3)
@@ -66,11 +66,11 @@ def test_the_largest_batch_of_the_zoo_decides_for_all_shards(large_gpu, tiny_ima
 def test_the_engine_is_given_as_many_as_a_shard_has(large_gpu, tiny_images, monkeypatch, shard_size, sizes):
     given = []
 
-    def note(network, recipe, initial, images, epochs, device, on_epoch):
+    def note(network, recipe, initial, images, epochs, device, keep):
         given.append(len(initial))
-        shape = (len(initial), epochs + 1)
-        empty = {name: np.zeros(shape, np.float32) for name in PROPERTIES}
-        return Trajectory(np.zeros((*shape, initial.shape[1]), np.float32), empty)
+        members = np.arange(len(initial))
+        for epoch in range(epochs + 1):
+            keep(members, epoch, initial.numpy(), {name: np.zeros(len(members), np.float32) for name in PROPERTIES})
 
     monkeypatch.setattr(train, "train_members_torch", note)
     config = configure(shard_size)

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.weightspace.zoo.engines import train_members_torch
 from tests.weightspace.zoo.oracle import build_optimizer, train_alone
 from weightspace.networks import build_cnn_s, build_layout, run_networks
 from weightspace.zoo.evaluate import evaluate_members
-from weightspace.zoo.torch_engine import augment_images, draw_places, select_members, train_members_torch
+from weightspace.zoo.torch_engine import augment_images, draw_places, select_members
 from weightspace.zoo.training import Recipe, draw_keep, draw_labels, draw_subset, find_momentum, scale_rate
 
 CPU = torch.device("cpu")

@@ -6,16 +6,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.weightspace.zoo.engines import train_members_fused, train_members_torch
 from tests.weightspace.zoo.oracle import train_alone
 from weightspace.networks import build_layout
 from weightspace.zoo.config import ZooConfig
-from weightspace.zoo.fused_cpu import train_members_fused
 from weightspace.zoo.kinds import build_module, lay_out_network
 from weightspace.zoo.members import initialize_members
 from weightspace.zoo.modules import name_tensors
 from weightspace.zoo.presets import build_preset
 from weightspace.zoo.residual import describe_residual
-from weightspace.zoo.torch_engine import select_members, train_members_torch
+from weightspace.zoo.torch_engine import select_members
 from weightspace.zoo.train import train_table
 from weightspace.zoo.training import PROPERTIES, Recipe
 
