@@ -46,7 +46,8 @@ class LogUniform(Config):
 Factor = Annotated[Fixed | Choice | Uniform | LogUniform, Field(discriminator="kind")]
 Factors = dict[FactorName, Factor]
 """All must be said, except `seed` and what a zoo may do without: `schedule` (of the learning rate: constant, one_cycle
-or cosine), `label_noise` (share of the training labels that are wrong) and `augmentation` (none, flip or crop_flip)."""
+or cosine), `label_noise` (share of the training labels that are wrong) and `augmentation` (none, or any of crop, flip
+and rotate in this order, such as crop_flip)."""
 
 
 class Draw(Config):

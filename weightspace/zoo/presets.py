@@ -55,18 +55,15 @@ FAMILIES = {
 RESNETS = {
     "cifar10": (0.05, 256, 50, "crop_flip"),
     "cifar100": (0.1, 128, 60, "crop_flip"),
-    "tiny_imagenet": (0.1, 128, 60, "flip"),
+    "tiny_imagenet": (0.1, 128, 60, "flip_rotate"),
 }
-"""Peak rate, batch size, epochs and augmentation of the ResNet-18 zoos. Source: as above.
-
-Differs: Tiny-ImageNet was also rotated by up to 20 degrees.
-"""
+"""Peak rate, batch size, epochs and augmentation of the ResNet-18 zoos. Source: as above."""
 SMALL_CNN_IMAGES = ("mnist", "fashion_mnist", "cifar10", "svhn")
 PHASES = {
-    "svhn": (150, "none"),
-    "cifar10": (150, "crop_flip"),
-    "cifar100": (150, "crop_flip"),
-    "tiny_imagenet": (100, "crop_flip"),
+    "svhn": (150, "crop_rotate"),
+    "cifar10": (150, "crop_flip_rotate"),
+    "cifar100": (150, "crop_flip_rotate"),
+    "tiny_imagenet": (100, "crop_flip_rotate"),
 }
 """Epochs and augmentation of the phase zoos, see `describe_phase`."""
 PHASE_WIDTHS = tuple(2**n for n in range(1, 9))
@@ -247,9 +244,8 @@ def describe_phase(images: str, rest: str) -> dict[str, Any]:
     seeds and images, and `ResNetBase_width`, which gives torchvision's layout the stem for CIFAR images, 3x3 without
     pooling, and draws all weights anew, as the scripts say from `kaiming_uniform`. What `ResNet_width` has and draws
     before that, 7x7 and `kaiming_normal`, is in no network of the zoo.
-    Differs: images were also rotated by up to 20 degrees, and SVHN's cropped, but not mirrored. Large batches of wide
-    ResNet-50s were run in parts: their norms saw 128 to 512 images at once, and their schedule was cut short, since it
-    counted parts as steps.
+    Differs: large batches of wide ResNet-50s were run in parts: their norms saw 128 to 512 images at once, and their
+    schedule was cut short, since it counted parts as steps.
     """
     kind, _, width = rest.partition("_w")
     epochs, augmentation = PHASES[images]

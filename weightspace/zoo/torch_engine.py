@@ -13,11 +13,11 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from weightspace.images.image_set import SPLITS, PreparedImages
+from weightspace.zoo.augmentation import Changes, augment_images, draw_changes
 from weightspace.zoo.evaluate import average_answers, evaluate_members
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.learners import Lesson, make_learner
 from weightspace.zoo.training import (
-    STREAM_AUGMENT,
     Keep,
     Optimizer,
     Recipe,
@@ -27,11 +27,7 @@ from weightspace.zoo.training import (
     draw_subset,
     find_momentum,
     scale_rate,
-    seed_generator,
 )
-
-CROP = 4
-"""Pixels around an image that is cropped."""
 
 
 def train_members_torch(
@@ -103,11 +99,10 @@ class Group:
         """Take every member through its training images once, in its own order."""
         orders = [draw_order(int(s), epoch, part) for s, part in zip(self.recipe.seed, self.subsets, strict=True)]
         order = torch.from_numpy(np.stack(orders)).to(self.weights.device)
-        places = draw_places(self.recipe, epoch, order.shape[1])
+        changes = draw_changes(self.recipe, epoch, order.shape[1])
         loss, right = torch.zeros(2, len(order), dtype=torch.float64, device=order.device)
         for start, stop in batch_bounds(order.shape[1], self.batch_size):
-            changes = None if places is None else places[:, start:stop]
-            lesson = self.learn(order[:, start:stop], changes)
+            lesson = self.learn(order[:, start:stop], changes and changes.pick(start, stop))
             self.weights = lesson.weights
             self.weights = self.take_step(lesson.gradient)
             self.step += 1
@@ -115,14 +110,12 @@ class Group:
             right += lesson.right
         self.during = average_answers(loss, right, order.shape[1])
 
-    def learn(
-        self, chosen: Int64[Tensor, "members batch"], places: Int64[np.ndarray, "members batch 3"] | None = None
-    ) -> Lesson:
-        """Differentiate each member's mean loss on its own batch, augmented as `places` says."""
+    def learn(self, chosen: Int64[Tensor, "members batch"], changes: Changes | None = None) -> Lesson:
+        """Differentiate each member's mean loss on its own batch of images, changed as said."""
         labels = self.labels[chosen] if self.labels.ndim == 1 else self.labels.gather(1, chosen)
         images = self.images.train[chosen]
-        if places is not None:
-            images = augment_images(images, torch.from_numpy(places).to(images.device), self.black)
+        if changes is not None:
+            images = augment_images(images, changes, self.black)
         return self.learner.differentiate(self.weights, images, labels, self.step)
 
     def take_step(self, gradient: Float32[Tensor, "members weights"]) -> Float32[Tensor, "members weights"]:
@@ -162,35 +155,6 @@ class Group:
             self.labels if split == "train" else getattr(self.images, f"{split}_labels"),
             self.uses if split == "train" else None,
         )
-
-
-def draw_places(recipe: Recipe, epoch: int, num: int) -> Int64[np.ndarray, "members num 3"] | None:
-    """Draw for each image of an epoch the first row and column of its crop, and 1 where it is mirrored."""
-    if recipe.augmentation == "none":
-        return None
-    high = [2 * CROP + 1, 2 * CROP + 1, 2]
-    drawn = [seed_generator(seed, STREAM_AUGMENT, epoch).integers(0, high, (num, 3)) for seed in recipe.seed.tolist()]
-    places = np.stack(drawn)
-    if recipe.augmentation == "flip":
-        places[..., :2] = CROP
-    return places
-
-
-def augment_images(
-    images: Float32[Tensor, "members batch channels height width"],
-    places: Int64[Tensor, "members batch 3"],
-    black: Float32[Tensor, " channels"],
-) -> Float32[Tensor, "members batch channels height width"]:
-    """Crop each image at its place out of itself with black around, and mirror some."""
-    height, width = images.shape[-2:]
-    rows = places[..., :1] + torch.arange(height, device=images.device)
-    columns = places[..., 1:2] + torch.arange(width, device=images.device)
-    columns = torch.where(places[..., 2:] == 1, columns.flip(-1), columns)
-    padded = black[:, None, None].repeat(images.shape[0] * images.shape[1], 1, height + 2 * CROP, width + 2 * CROP)
-    padded[..., CROP:-CROP, CROP:-CROP] = images.flatten(0, 1)
-    number = torch.arange(len(padded), device=images.device)[:, None, None]
-    cropped = padded.permute(0, 2, 3, 1)[number, rows.flatten(0, 1)[:, :, None], columns.flatten(0, 1)[:, None, :]]
-    return cropped.permute(0, 3, 1, 2).reshape(images.shape)
 
 
 def find_direction(

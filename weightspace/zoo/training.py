@@ -18,7 +18,7 @@ from weightspace.zoo.kinds import Network
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "one_cycle", "cosine"]
-Augmentation = Literal["none", "flip", "crop_flip"]
+Augmentation = Literal["none", "flip", "crop", "rotate", "crop_flip", "crop_rotate", "flip_rotate", "crop_flip_rotate"]
 ROOM_BYTES = 256 * 2**20
 """Weights of a trajectory that are kept in memory."""
 PROPERTIES = tuple(f"{split}_{measure}" for split in SPLITS for measure in ("loss", "accuracy"))
@@ -49,8 +49,8 @@ class Recipe:
     label_noise: float | Float[np.ndarray, " members"] = 0.0
     """Share of its training images that a member sees with a wrong label."""
     augmentation: Augmentation = "none"
-    """What changes training images anew in each epoch: nothing, a mirror image for every other one, or that after a
-    crop at a random place of the image with 4 pixels of black around it, as published."""
+    """What changes training images anew in each epoch, in this order: a crop at a random place of the image with 4
+    pixels of black around it, a mirror image for every other one, a rotation by up to 20 degrees either way."""
     train_metrics: TrainMetrics = "after"
     """Whether `train_*` are of the network after each epoch, or of its batches during the epoch."""
 

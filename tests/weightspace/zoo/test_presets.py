@@ -76,12 +76,12 @@ def test_a_phase_zoo_has_the_published_number_of_members():
 
 @pytest.mark.parametrize(
     ("images", "epochs", "augmentation"),
-    # Source: train_zoo_*_wide.py of ModelZoos/PhaseTransitionModelZoo; SVHN's crops without mirror images are no word.
+    # Source: train_zoo_*_wide.py of ModelZoos/PhaseTransitionModelZoo.
     [
-        ("svhn", 150, "none"),
-        ("cifar10", 150, "crop_flip"),
-        ("cifar100", 150, "crop_flip"),
-        ("tiny_imagenet", 100, "crop_flip"),
+        ("svhn", 150, "crop_rotate"),
+        ("cifar10", 150, "crop_flip_rotate"),
+        ("cifar100", 150, "crop_flip_rotate"),
+        ("tiny_imagenet", 100, "crop_flip_rotate"),
     ],
 )
 @pytest.mark.parametrize("depth", [18, 50])

@@ -6,7 +6,7 @@ from tests.weightspace.zoo.engines import train_members_torch
 from tests.weightspace.zoo.oracle import build_optimizer, train_alone
 from weightspace.networks import build_cnn_s, build_layout, run_networks
 from weightspace.zoo.evaluate import evaluate_members
-from weightspace.zoo.torch_engine import augment_images, draw_places, select_members
+from weightspace.zoo.torch_engine import select_members
 from weightspace.zoo.training import Recipe, draw_keep, draw_labels, draw_subset, find_momentum, scale_rate
 
 CPU = torch.device("cpu")
@@ -151,30 +151,8 @@ def test_label_noise_makes_that_share_of_the_used_labels_wrong():
     assert len(np.unique((noisy - labels)[wrong] % 10)) == 9
 
 
-def test_a_crop_is_a_window_of_the_padded_image():
-    images = torch.rand(2, 3, 1, 8, 6)
-    places = torch.zeros(2, 3, 3, dtype=torch.int64)
-    places[..., :2] = 4
-    black = torch.tensor([-0.5])
-    assert torch.equal(augment_images(images, places, black), images)
-    places[1, 2] = torch.tensor([6, 1, 0])
-    moved = augment_images(images, places, black)[1, 2]
-    assert torch.equal(moved[:, :6, 3:], images[1, 2, :, 2:, :3])
-    assert (moved[:, 6:] == -0.5).all()
-    assert (moved[:, :, :3] == -0.5).all()
-    places[1, 2] = torch.tensor([4, 4, 1])
-    assert torch.equal(augment_images(images, places, black)[1, 2], images[1, 2].flip(-1))
-
-
-def test_flipping_alone_leaves_images_where_they_are():
-    places = draw_places(make_recipe(4, augmentation="flip"), 1, 100)
-    assert places is not None
-    assert (places[..., :2] == 4).all()
-    assert places[..., 2].mean() == pytest.approx(0.5, abs=0.1)
-
-
 def test_augmented_members_are_the_same_alone(tiny_architecture, tiny_images):
-    recipe, initial = make_recipe(4, augmentation="crop_flip"), start(tiny_architecture, 4)
+    recipe, initial = make_recipe(4, augmentation="crop_flip_rotate"), start(tiny_architecture, 4)
     together = train_members_torch(tiny_architecture, recipe, initial, tiny_images, 2, CPU)
     alone = train_members_torch(
         tiny_architecture, select_members(recipe, np.array([1])), initial[1:2], tiny_images, 2, CPU
