@@ -22,6 +22,10 @@ MAX_LEVELS = 6
 """A numeric factor with more values than this is shown in thirds."""
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
 BAND = (0.05, 0.25, 0.5, 0.75, 0.95)
+DURING = (
+    "Loss and accuracy on training images, and so the generalization gap, are means over each epoch's batches as they "
+    "were learned from."
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ def show_zoo(entry: Entry, named: bool) -> list[Part]:
         len(drop_missing(one["test_accuracy"])) for one in (take_last(table), pick(table, diverged=False))
     )
     plots = [draw(entry) for draw, known in ((draw_accuracies, ended), (draw_curves, learned)) if known]
-    first = Part(entry.name if named else "", [describe_sizes(entry)], [*plots, *draw_members_curves(entry)])
+    texts = [
+        describe_sizes(entry),
+        *([DURING] if entry.about.get("recipe", {}).get("train_metrics") == "during" else []),
+    ]
+    first = Part(entry.name if named else "", texts, [*plots, *draw_members_curves(entry)])
     factors = find_factors(table)
     if not factors or not learned:
         return [first]

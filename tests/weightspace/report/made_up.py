@@ -1,6 +1,6 @@
 """Outputs of a study that nobody ran, in the formats of the real stages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Plan:
     classes: bool = True
     unknown: tuple[int, int] = (0, 0)
     """Members whose test accuracy is not known, and from which epoch on."""
+    recipe: dict[str, object] = field(default_factory=dict)
+    """What the zoo says of its recipe."""
     recipes: bool = False
     """Whether members also differ in what a zoo may leave out: schedule, label noise, augmentation."""
 
@@ -88,7 +90,7 @@ def write_study(root: Path, plan: Plan) -> Path:
         sources = {key: records[key] for key in config if key in records}
         records[stage] = write_record(folder, stage, name, AnyConfig(**config), sources)
 
-    about = {"architecture": ARCHITECTURE, "images": {"name": "digits", "digest": "0" * 64}, "recipe": {}}
+    about = {"architecture": ARCHITECTURE, "images": {"name": "digits", "digest": "0" * 64}, "recipe": plan.recipe}
     layout = make_layout()
     weights = rng.normal(size=(len(table), layout.num_weights)).astype(np.float32)
     plain = table.drop(columns="split")

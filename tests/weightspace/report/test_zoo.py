@@ -64,3 +64,11 @@ def test_schedule_label_noise_and_augmentation_are_shown_where_they_differ(tmp_p
     for factor in ("schedule", "label_noise", "augmentation"):
         assert f"zoo_tiny_by_{factor}" in names
         assert f'<th scope="row">{factor.replace("_", " ")}</th>' in report.html
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"), [({}, False), ({"train_metrics": "after"}, False), ({"train_metrics": "during"}, True)]
+)
+def test_training_accuracy_that_is_of_the_training_pass_is_told(tmp_path, recipe, told):
+    study, _ = read_zoo(tmp_path, recipe=recipe)
+    assert ("as they were learned from" in build_report(study, ReportConfig(title="t")).html) == told
