@@ -51,7 +51,8 @@ def train_runs(
     """Train some of the runs that `plan_runs` lists.
 
     Returns:
-        One row for each of them and epoch: their columns, epoch, six properties, diverged.
+        One row for each of them and epoch: their columns, epoch, six properties, diverged. Those on training images
+        are of each epoch's batches as they were learned from.
     """
     factors = runs.assign(
         seed=config.seed * SEEDS_APART + runs["sample"],
@@ -63,7 +64,17 @@ def train_runs(
     ).reset_index(drop=True)
     initial = torch.from_numpy(starts.weights[runs["start"]])
     watch = watch_progress(len(runs) * (config.epochs + 1))
-    found = train_table(architecture, factors, initial, images, config.epochs, config.engine, device, watch)
+    found = train_table(
+        architecture,
+        factors,
+        initial,
+        images,
+        config.epochs,
+        config.engine,
+        device,
+        watch,
+        train_metrics="during",
+    )
     return lay_curves(runs.reset_index(drop=True), found)
 
 
