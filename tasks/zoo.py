@@ -15,7 +15,7 @@ from weightspace.store import Checkpoints, write_part
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.kinds import Network
 from weightspace.zoo.members import choose_architecture
-from weightspace.zoo.shards import Shard, plan_shards, settle_zoo, train_shard
+from weightspace.zoo.shards import Shard, count_after, plan_shards, settle_zoo, train_shard
 from weightspace.zoo.train import check_images
 
 
@@ -36,6 +36,7 @@ def make_zoo(name: str, config: ZooConfig, root: Path, run_all: RunAll = run_in_
     about = describe_zoo(config, architecture, images_record)
     common = (config, architecture, source.absolute(), images_record.digest, about, device)
     paths = [locate_shard(shard.digest, work) for shard in shards]
+    shards = count_after(shards, [path.exists() for path in paths])
     calls = [(path, shard, *common) for path, shard in zip(paths, shards, strict=True)]
     make_missing(make_shard, calls, paths, run_all)
     assemble_zoo(name, config, root, paths, {"images": images_record}, device)

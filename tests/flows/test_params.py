@@ -54,7 +54,7 @@ def test_quickstart_is_valid():
         ),
         ("  z:", "  z.z:", "zoo.z.z: got the name 'z.z', wanted letters, digits, - and _ only"),
         ("weights: {}", "weights: 3", "weights: got 3, wanted: a valid dictionary"),
-        ("weights: {}", "zoo: {}", "line 23: found duplicate key"),
+        ("weights: {}", "zoo: {}", "line 24: found duplicate key"),
         ("weights: {}", "weights: {", "line 2"),
         (
             "train: 100",

@@ -99,6 +99,20 @@ def test_finished_shard_is_not_trained_again(tiny_study, config, monkeypatch):
     assert calls == [0, 1, 1]
 
 
+def test_what_is_yet_to_come_leaves_out_shards_that_an_earlier_run_finished(tiny_study, config):
+    planned = []
+
+    def stop_after_last(function, calls):
+        planned.append({shard.number: shard.after for _, shard, *_ in calls})
+        function(*calls[-1])
+        raise Interrupted
+
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            make_zoo("z", config, tiny_study, stop_after_last)
+    assert planned == [{0: 1.0, 1: 0.0}, {0: 0.0}]
+
+
 def test_changed_lr_does_not_reuse_old_shards(tiny_study, config, monkeypatch):
     monkeypatch.setattr(tasks_zoo.shutil, "rmtree", lambda *args, **kwargs: None)
     make_zoo("z", config, tiny_study)

@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class Shard:
     digest: str
     """Stands for everything that decides the shard's checkpoints, the code among it."""
     after: float
-    """Members of the shards that follow, each counted as its train fraction."""
+    """Members of the shards that follow and are yet to be made, each counted as its train fraction."""
 
 
 def plan_shards(config: ZooConfig, architecture: Network, images_digest: str) -> list[Shard]:
@@ -61,9 +61,17 @@ def plan_shards(config: ZooConfig, architecture: Network, images_digest: str) ->
             "train_metrics": config.train_metrics,
             **({} if isinstance(architecture, Architecture) else {"together": list_together(config)}),
         }
-        after = float(members["train_fraction"].iloc[start + config.shard_size :].sum())
-        shards.append(Shard(len(shards), factors, digest_with_code(decides), after))
-    return shards
+        shards.append(Shard(len(shards), factors, digest_with_code(decides), 0.0))
+    return count_after(shards, [False] * len(shards))
+
+
+def count_after(shards: Sequence[Shard], made: Sequence[bool]) -> list[Shard]:
+    """Count the members that follow each shard, without those of shards that are made already."""
+    after, counted = 0.0, list[Shard]()
+    for shard, kept in zip(reversed(shards), reversed(made), strict=True):
+        counted.append(replace(shard, after=after))
+        after += 0.0 if kept else float(shard.factors["train_fraction"].to_numpy(float).sum())
+    return counted[::-1]
 
 
 def settle_zoo(config: ZooConfig, network: Network, device: str) -> ZooConfig:
