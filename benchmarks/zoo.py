@@ -6,6 +6,7 @@ away from them: work done, over the processor seconds it took, times the number 
 
 import multiprocessing
 import os
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ from weightspace.zoo.fused_work import Work
 from weightspace.zoo.training import Recipe, make_trajectory
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-ROUNDS = 5
+ROUNDS, COST_ROUNDS = 5, 3
 WARM_UP_STEPS, STEPS = 5, 60
 NUM_IMAGES = 1437
 """As many as digits has to train on: with fewer, what an epoch costs whatever its length would count too much."""
@@ -107,7 +108,8 @@ def measure(cases: str = "", rounds: int = ROUNDS, reports: str = REPORTS) -> di
             kept["images_x_members_per_s"][case] = {how: [*map(round, astuple(rate))] for how, rate in rates.items()}
             kept[f"{case}_peak_gflops"] = round(peak / 1e9, 1)
             print(f"{case:<10} one core's peak in multiply-adds: {peak / 1e9:.0f} GFLOP/s, of which {fraction:.0%}")
-    figures["cost_4096_over_16"] = measure_cost(4096) / measure_cost(16)
+    turns = range(min(rounds, COST_ROUNDS))
+    figures["cost_4096_over_16"] = statistics.median(measure_cost(4096) / measure_cost(16) for _ in turns)
     figures["logits_over_torch"] = measure_logits(rounds)
     if GPU_CASE in names:
         figures |= measure_seed_zoo(count_flops(build_cnn_s()))
