@@ -23,6 +23,11 @@ LIMIT_S = 1500
 STAGES = ("images", "zoo", "weights", "hyperrep", "embeddings", "probes", "samples", "transfer", "report")
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs: Prefect's worker ends by an interrupt, and by none if ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Lab:
     """A checkout as after a clone, with a server, and what runs there."""
@@ -53,6 +58,7 @@ class Lab:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=heed_interrupts,
             )
         self.running.append(process)
 
@@ -116,9 +122,9 @@ class Lab:
         return "\n".join(path.read_text() for path in sorted(self.root.glob("log*")))
 
     def stop(self) -> None:
-        """End what runs, a worker before the server that it would otherwise go on asking."""
         for process in reversed(self.running):
             os.killpg(process.pid, signal.SIGTERM)
+        for process in self.running:
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
@@ -129,8 +135,7 @@ class Lab:
 SMALLER = {
     "      count: 512\n": "      count: 96\n",
     "    epochs: 50\n": "    epochs: 5\n",
-    "      steps: 300\n": "      steps: 10\n",
-    "      validate_every: 50\n": "      validate_every: 10\n",
+    "      steps: 300\n": "      steps: 50\n",
     "iterations: 200,": "iterations: 20,",
     "    resamples: 1000\n": "    resamples: 100\n",
     "    num_samples: 32\n": "    num_samples: 8\n",
