@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ Schedule = Literal["constant", "one_cycle", "cosine"]
 Augmentation = Literal["none", "flip", "crop", "rotate", "crop_flip", "crop_rotate", "flip_rotate", "crop_flip_rotate"]
 ROOM_BYTES = 256 * 2**20
 """Weights of a trajectory that are kept in memory."""
+ZEROS_BYTES = 2**20
+"""Written at once where a system has no other way to take room on a disk."""
 PROPERTIES = tuple(f"{split}_{measure}" for split in SPLITS for measure in ("loss", "accuracy"))
 
 
@@ -95,9 +97,24 @@ def make_trajectory(
         room = np.empty(shape, np.float32)
     else:
         with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # mapped room that a full disk cannot give ends a process
+            reserve_room(file, size)
             room = np.memmap(file, np.float32, "r+", shape=shape)
     return Trajectory(room, {name: np.empty(shape[:2], np.float32) for name in names})
+
+
+def reserve_room(file: IO[bytes], size: int) -> None:
+    """Take room on the disk for so many bytes at once: a mapped page that a full disk cannot give ends a process.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    # macOS has no such call.
+    for start in range(0, size, ZEROS_BYTES):
+        file.write(bytes(min(ZEROS_BYTES, size - start)))
+    file.flush()
 
 
 class Keep(Protocol):

@@ -1,4 +1,5 @@
 import logging
+import os
 
 import numpy as np
 import pandas as pd
@@ -200,6 +201,18 @@ def test_weights_that_lie_on_a_disk_are_the_same(tiny_architecture, tiny_images,
     for name, checkpoints in (("memory", in_memory), ("disk", on_disk)):
         write_part(tmp_path / name, checkpoints)
     assert (tmp_path / "memory").read_bytes() == (tmp_path / "disk").read_bytes()
+
+
+@pytest.mark.parametrize("has_call", [True, False])
+def test_room_on_a_disk_is_taken_whole_at_once(tmp_path, monkeypatch, has_call):
+    monkeypatch.setattr(training, "ZEROS_BYTES", 1000)
+    if not has_call:
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    with (tmp_path / "room").open("w+b") as file:
+        training.reserve_room(file, 100_001)
+        taken = os.fstat(file.fileno())
+    assert taken.st_size == 100_001
+    assert 512 * taken.st_blocks >= 100_001
 
 
 def test_the_shards_of_a_zoo_and_what_follows_them_add_up(tiny_architecture, tiny_images, monkeypatch):
