@@ -134,9 +134,9 @@ class Lab:
 
 SMALLER = {
     "      count: 512\n": "      count: 96\n",
-    "    epochs: 50\n": "    epochs: 5\n",
-    "      steps: 300\n": "      steps: 50\n",
-    "iterations: 200,": "iterations: 20,",
+    "    epochs: 50\n": "    epochs: 2\n",
+    "      steps: 300\n": "      steps: 12\n",
+    "iterations: 200,": "iterations: 5,",
     "    resamples: 1000\n": "    resamples: 100\n",
     "    num_samples: 32\n": "    num_samples: 8\n",
     "    num_per_row: 8\n    epochs: 10\n": "    num_per_row: 2\n    epochs: 2\n",
