@@ -110,13 +110,27 @@ def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
     metrics = json.loads(path.read_text(encoding="utf-8"))
     zoo, found = metrics["zoo"], metrics["reconstruction"]
     told = README.split("`mnist-seed` was measured")[1].split("\n\n")[0].replace("\n", " ")
+
+    def kept(figures, prefix=""):
+        return show(figures, f"{prefix}accuracy_kept_unseen", 100, 1).replace(" [", " % [")
+
+    def tell(features, name="r2"):
+        return show(metrics["probes"]["test_accuracy"][features], name, 1, 3)
+
     assert f"with {zoo['num_members']} of its members" in told
+    assert zoo["num_epochs"] == 50
     assert f"right on {100 * zoo['accuracy_mean']:.1f} % of the test images" in told
-    assert show(found, "accuracy_kept_unseen", 100, 1).replace(" [", " % [") in told
-    assert f"the originals are on {100 * found['accuracy_unseen']:.1f} %" in told
+    assert f"on {100 * zoo['accuracy_p05']:.1f} to {100 * zoo['accuracy_p95']:.1f} %" in told
+    assert f"come back right on {kept(found)} where the originals are on {100 * found['accuracy_unseen']:.1f} %" in told
     assert f"so {100 * found['accuracy_kept_unseen'] / found['accuracy_unseen']:.0f} % is kept" in told
-    assert f"Before training it is {100 * found['untrained_accuracy_kept_unseen']:.1f} %" in told
-    assert f"components of the same size {100 * found['pca_accuracy_kept_unseen']:.1f} %" in told
+    behaviour = metrics["more"]["embeddings"]["mnist_seed_behaviour"]["reconstruction"]
+    assert f"with the loss on behaviour {kept(behaviour)}" in told
+    assert f"Before training it is {kept(found, 'untrained_')}" in told
+    assert f"components of the same size keep {kept(found, 'pca_')}" in told
+    assert f"({found['pca_unseen']:.2f} of the mean's against {found['unseen']:.2f})" in told
+    assert f"R² of {tell('embedding')}, from the statistics of each layer's weights with" in told
+    assert f"weights with {tell('statistics_14', 'boosted_r2')} and" in told
+    assert f"from the epoch alone with {metrics['probes']['test_accuracy']['epoch_only']['r2']:.3f}:" in told
 
 
 def test_what_is_said_of_the_trainer_is_in_its_report():
