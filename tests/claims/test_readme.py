@@ -128,8 +128,9 @@ def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
     assert f"Before training it is {kept(found, 'untrained_')}" in told
     assert f"components of the same size keep {kept(found, 'pca_')}" in told
     assert f"({found['pca_unseen']:.2f} of the mean's against {found['unseen']:.2f})" in told
-    assert f"R² of {tell('embedding')}, from the statistics of each layer's weights with" in told
-    assert f"weights with {tell('statistics_14', 'boosted_r2')} and" in told
+    assert f"R² of {tell('embedding')}, from the encoder" in told
+    assert f"before any training with {tell('untrained_encoder', 'boosted_r2')}, from the statistics" in told
+    assert f"each layer's weights with {tell('statistics_14', 'boosted_r2')} and" in told
     assert f"from the epoch alone with {metrics['probes']['test_accuracy']['epoch_only']['r2']:.3f}:" in told
 
 
