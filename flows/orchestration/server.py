@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flows import PARENT
+from flows.orchestration.database import prepare_database
 from flows.orchestration.nesting import API_URL
 from flows.orchestration.processes import die_with_parent
 from weightspace.config import BadInput
@@ -163,6 +164,7 @@ def serve(host: str, port: int, pages: bool) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    prepare_database()
     if not pages:
         return_slots()
     uvicorn.run(create_app(ephemeral=not pages, final=True), host=host, port=port, log_level="error")
