@@ -95,11 +95,15 @@ def describe_machine() -> Machine:
 
 
 def name_processor() -> str:
-    """Name the model of the processor, as Linux tells it, or else as Python does."""
+    """Name the model of the processor, as Linux tells it, or else as Python does, and the vectors it computes with.
+
+    One model's name may stand for processors with vectors of different widths, which train at different rates.
+    """
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def describe_code(checkout: Path) -> tuple[str | None, bool | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks.history import (
     RUNS,
@@ -133,10 +134,20 @@ def test_code_without_git_has_no_commit(tmp_path):
 def test_this_machine_is_described_the_same_each_time():
     machine = describe_machine()
     assert machine == describe_machine()
+    assert machine.cpu.endswith(f", {torch.backends.cpu.get_cpu_capability()}")
     assert machine.cores >= 1
     assert machine.cpu
     assert machine.memory_gib >= 1
     assert machine.device
+
+
+def test_processors_of_one_name_with_other_vectors_are_other_machines(monkeypatch):
+    machines = set()
+    for vectors in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda vectors=vectors: vectors)
+        machines.add(describe_machine())
+    assert len(machines) == 2
+    assert "AVX2)" in " ".join(map(str, machines))
 
 
 def test_seconds_of_a_benchmark_stand_beside_its_figures(tmp_path):
