@@ -134,17 +134,61 @@ def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
     assert f"from the epoch alone with {metrics['probes']['test_accuracy']['epoch_only']['r2']:.3f}:" in told
 
 
-def test_what_is_said_of_the_trainer_is_in_its_report():
-    path = ROOT / "benchmarks/reports/2026-11-28-zoo.json"
-    report = json.loads(path.read_text(encoding="utf-8"))
-    runs = [run["figures"] for run in report["runs"][-2:]]
-    told = README.split("## The zoo trainer")[1].split("\n\n")[1].replace("\n", " ")
+def read_report(name):
+    return json.loads((ROOT / f"benchmarks/reports/{name}.json").read_text(encoding="utf-8"))
 
-    def both(case, digits=0):
+
+def tell_paragraph(after, number=0):
+    """Give a paragraph of the README, lines joined."""
+    return README.split(after)[1].split("\n\n")[number].replace("\n", " ")
+
+
+def test_what_is_said_of_the_trainer_is_in_its_reports():
+    told = tell_paragraph("## The zoo trainer", 1)
+    runs = [run["figures"] for run in read_report("2026-11-29-zoo")["runs"]]
+    (quiet,) = (
+        run["figures"] for run in read_report("2026-11-28-zoo")["runs"] if "few neighbours" in run.get("note", "")
+    )
+
+    def tell(case, digits=0):
         return " and ".join(f"{run[f'{case}_over_baseline']:.{digits}f}" for run in runs)
 
-    assert f"{both('cnn_s_b10')} times the former for CNN-s at batch 10, {both('cnn_s_b32')} at batch 32" in told
-    assert f"{both('cnn_l', 1)} for CNN-l, {both('small_cnn')} for the Small CNN" in told
-    peaks = [value for run in runs for name, value in run.items() if name.endswith("peak_fraction")]
-    assert f"at {min(peaks):.2f} to {max(peaks):.2f} of the cores' float32 peak" in told
+    def tell_peaks(runs):
+        peaks = [value for run in runs for name, value in run.items() if name.endswith("peak_fraction")]
+        return f"at {min(peaks):.2f} to {max(peaks):.2f}"
+
+    assert f"{tell('cnn_s_b10')} times the former for CNN-s at batch 10, {tell('cnn_s_b32')} at batch 32" in told
+    assert f"{tell('cnn_l', 1)} for CNN-l, {tell('small_cnn')} for the Small CNN" in told
+    assert f"{tell_peaks(runs)} of the cores' float32 peak" in told
+    with_avx2 = [f"{quiet[f'{case}_over_baseline']:.{digits}f}" for case, digits in QUIET]
+    assert f"with AVX2, in a quiet hour, {', '.join(with_avx2[:-1])} and {with_avx2[-1]}, {tell_peaks([quiet])}" in told
     assert f"{runs[-1]['logits_over_torch']:.1f} times as fast as torch" in told
+
+
+QUIET = (("cnn_s_b10", 0), ("cnn_s_b32", 0), ("cnn_l", 1), ("small_cnn", 0))
+
+
+def test_figures_that_the_table_borrows_are_those_of_other_reports():
+    trainer = read_report("2026-11-29-zoo")["runs"][0]["figures"]
+    seed = read_report("2026-11-29-mnist-seed")["figures"]
+    borrowed = {f"trainer.{name}": value for name, value in trainer.items()}
+    borrowed |= {f"mnist_seed.{name}": value for name, value in seed.items()}
+    found = {name: value for name, value in FIGURES["figures"].items() if name.startswith(("trainer.", "mnist_seed."))}
+    assert found
+    assert found.items() <= borrowed.items()
+
+
+def test_seconds_of_the_published_zoo_are_those_of_its_report():
+    report = read_report("2026-11-29-mnist-seed")
+    metrics = json.loads((ROOT / "studies/mnist-seed/data/report/mnist_seed/metrics.json").read_text(encoding="utf-8"))
+    figures = report["figures"]
+    assert {name: value for name, value in figures.items() if name in metrics["zoo"]}.items() <= metrics["zoo"].items()
+    told = tell_paragraph("`mnist-seed` was measured")
+    minutes, whole = (round(figures[name] / 60) for name in ("zoo_s", "study_s"))
+    assert f"The zoo took {minutes} minutes on two cores with AVX-512, the study {whole}" in told
+
+
+def test_what_is_said_of_older_processors_is_in_the_report():
+    others = FIGURES["with_avx2"]["run_s_of_others"]
+    assert min(others) < FIGURES["with_avx2"]["run_s"] < max(others)
+    assert f"the run took {min(others)} to {max(others)} s" in tell_paragraph("<!-- end -->", 1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import llvmlite
 import numba
+import platformdirs
 from numba.core import config, types
 from numba.core.registry import cpu_target
 
@@ -34,7 +35,7 @@ def find_cache_folder() -> Path:
     target: Any = cpu_target.target_context
     facts = (numba.__version__, llvmlite.__version__, sys.version, target.codegen().magic_tuple())
     name = hashlib.sha256(repr((facts, sources)).encode()).hexdigest()[:16]
-    root = getattr(config, "CACHE_DIR", "") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = getattr(config, "CACHE_DIR", "") or platformdirs.user_cache_path()
     folder = Path(root) / "weightspace" / "kernels" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
