@@ -15,6 +15,8 @@ from typing import IO, Literal
 Source = Literal["out", "err"]
 OnLine = Callable[[Source, str], None]
 
+CODE = Path(__file__).parents[2]
+"""Folder of the packages that run."""
 PR_SET_PDEATHSIG = 1
 GRACE_S = 20.0
 """Time a process has to put things in order before it is killed."""
@@ -69,9 +71,10 @@ def check_signals() -> None:
 
 
 def child_environment(**extra: str) -> dict[str, str]:
-    """Describe the environment of a child: its `python` is the one that runs us."""
-    folder = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([folder, os.environ.get("PATH", os.defpath)]), **extra}
+    """Describe the environment of a child: its `python` is the one that runs us, and so is our code, where it works."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    modules = os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PATH": path, "PYTHONPATH": modules, **extra}
 
 
 class Children:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import PARENT
-from flows.orchestration.processes import die_with_parent, exit_on_terminate
+from flows.orchestration.processes import CODE, die_with_parent, exit_on_terminate
 from flows.params import FOLDERS, PARAMS_NAME, Study, list_references, make_folders, read_study, suggest
 from weightspace.config import BadInput, Config
 
@@ -44,7 +44,9 @@ def run_stage(stage: str, make: Make, **others: Make) -> None:
     try:
         with keep_outputs():
             name = read_name(stage, sys.argv[1:])
-            section, config = find_entry(read_study(Path()), tuple(makers), name)
+            study = read_study(Path())
+            check_code(Path(study.root))
+            section, config = find_entry(study, tuple(makers), name)
             make_folders(Path())
             drop_finished_work(Path(), config)
             with record_run(Path(), section, name):
@@ -52,6 +54,20 @@ def run_stage(stage: str, make: Make, **others: Make) -> None:
     except BadInput as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(BAD_INPUT_STATUS)
+
+
+def check_code(root: Path) -> None:
+    """Refuse to run other code than DVC watches, which is that of the checkout of the study.
+
+    Raises:
+        BadInput: the code is another checkout's, or an installed one.
+    """
+    watched = root.resolve() / "weightspace"
+    if watched.is_dir() and not watched.samefile(CODE / "weightspace"):
+        raise BadInput(
+            f"{PARAMS_NAME}: root: got {root}, so DVC watches the code in {watched.parent}, but that in {CODE} runs, "
+            f"wanted the same: PYTHONPATH={watched.parent}"
+        )
 
 
 def drop_work(root: Path, stage: str, name: str) -> None:

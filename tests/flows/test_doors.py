@@ -86,11 +86,10 @@ def test_dvc_door_from_images_to_report(project):
 
 
 @pytest.mark.server
-def test_prefect_door_runs_a_study_beside_the_root(project, monkeypatch):
+def test_prefect_door_runs_a_study_beside_the_root(project):
     study = project.root / "studies" / "tiny"
     write_tiny_params(study / "params.yaml", "../..")
     (study / "dvc.yaml").symlink_to("../../dvc.yaml")
-    monkeypatch.setenv("PYTHONPATH", str(project.root))
     result = project.run("-m", "flows.pipeline", "--study", "studies/tiny")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.splitlines()[-1] == "report: studies/tiny/data/report/quickstart/report.html"

@@ -1,11 +1,15 @@
 """The door to one stage, opened by hand."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from flows.orchestration.stage import drop_work
+from flows.params import PARAMS_NAME
 from tasks.parts import locate_work
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 def test_stage_by_hand_makes_its_output_and_a_note_beside_it(toy):
@@ -52,3 +56,14 @@ def test_bad_input_leaves_the_earlier_output(toy):
     toy.write("bad/images@a")
     assert toy.run("toy.py", "images", "a").returncode == 2
     assert (toy.root / "data/images/a/made").read_bytes() == before
+
+
+def test_code_of_another_checkout_is_refused(toy):
+    toy.change("root: .", "root: other")
+    toy.write("other/weightspace/__init__.py")
+    toy.write("other/dvc.yaml")
+    result = toy.run("toy.py", "images", "a")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {PARAMS_NAME}: root: got other, so DVC watches")
+    assert result.stderr.endswith(f"but that in {CHECKOUT} runs, wanted the same: PYTHONPATH={toy.root}/other\n")
+    assert not (toy.root / "data").exists()
