@@ -1,8 +1,5 @@
 """Train networks on from where they stand, all on one budget, and keep their curves."""
 
-import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +11,11 @@ from weightspace.images.image_set import PreparedImages
 from weightspace.networks import Architecture
 from weightspace.transfer.config import TransferConfig
 from weightspace.transfer.starts import Starts
+from weightspace.zoo.progress import log_progress
 from weightspace.zoo.train import train_table
 from weightspace.zoo.training import PROPERTIES, Trajectory
 
-logger = logging.getLogger(__name__)
 SEEDS_APART = 1_000_000
-SECONDS_BETWEEN_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def train_runs(
         train_fraction=config.train_fraction,
     ).reset_index(drop=True)
     initial = torch.from_numpy(starts.weights[runs["start"]])
-    watch = watch_progress(len(runs) * (config.epochs + 1))
+    count = log_progress("transfer", len(runs) * (config.epochs + 1), "network epochs")
     found = train_table(
         architecture,
         factors,
@@ -72,7 +68,7 @@ def train_runs(
         config.epochs,
         config.engine,
         device,
-        watch,
+        count,
         train_metrics="during",
     )
     return lay_curves(runs.reset_index(drop=True), found)
@@ -84,24 +80,6 @@ def compare_rates(config: TransferConfig, curves: pd.DataFrame) -> TransferTable
     chosen = candidates.loc[candidates["chosen"], ["row", "lr"]]
     kept = curves.merge(chosen, on=["row", "lr"], how="inner")
     return TransferTables(kept.sort_values(["start", "epoch"]).drop(columns="start").reset_index(drop=True), candidates)
-
-
-def watch_progress(total: int) -> Callable[[int], None]:
-    """Return a function that is told how many networks ended an epoch, and says now and then how far training is."""
-    done, begin = 0, time.monotonic()
-    last = begin
-
-    def watch(count: int) -> None:
-        nonlocal done, last
-        done += count
-        now = time.monotonic()
-        if now - last > SECONDS_BETWEEN_WORDS or done == total:
-            rate = done / max(now - begin, 1e-9)
-            left = (total - done) / rate
-            logger.info("trained %d of %d network epochs, %.0f a second, %.0f s left", done, total, rate, left)
-            last = now
-
-    return watch
 
 
 def lay_curves(table: pd.DataFrame, found: Trajectory) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from weightspace.store import Checkpoints, read_rows
 from weightspace.twins.config import TwinsConfig
 from weightspace.twins.parents import Parents
 from weightspace.twins.train import count_checkpoints, train_twins
-from weightspace.zoo.shards import lay_out_checkpoints, log_progress
+from weightspace.zoo.progress import log_progress
+from weightspace.zoo.shards import lay_out_checkpoints
 from weightspace.zoo.train import RECIPE_FACTORS
 
 

@@ -1,8 +1,7 @@
 """Cut a zoo into shards, train one, and lay its trajectory out as checkpoints."""
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from weightspace.store import Checkpoints
 from weightspace.zoo.config import ZooConfig
 from weightspace.zoo.kinds import Network, lay_out_network
 from weightspace.zoo.members import count_images, draw_members, initialize_members, list_bounds
+from weightspace.zoo.progress import log_progress
 from weightspace.zoo.together import choose_together, find_largest_batch
 from weightspace.zoo.train import RECIPE_FACTORS, find_obstacle, has_triton, settle_engine, train_table
 from weightspace.zoo.training import Trajectory
 
-REPORT_EVERY_S = 5.0
 logger = logging.getLogger(__name__)
 
 
@@ -153,40 +152,6 @@ def train_shard(
         folder=folder,
     )
     return lay_out_checkpoints(architecture, shard.factors, trajectory)
-
-
-def log_progress(what: str, total: int, unit: str = "member epochs", after: float = 0) -> Callable[[int], None]:
-    """Make a counter that logs now and then how much of a shard is done, how fast, and how long it takes yet.
-
-    The clock starts with the first call, which comes before any training: what it counts is no part of the rate.
-
-    Args:
-        after: how much the shards that follow have.
-    """
-    started = shown = None
-    done = before = 0
-
-    def count(more: int) -> None:
-        nonlocal started, shown, done, before
-        done += more
-        now = time.monotonic()
-        if started is None or shown is None:
-            started, shown, before = now, now, more
-        elif done > before and (now - shown >= REPORT_EVERY_S or done >= total):
-            shown, rate = now, (done - before) / max(now - started, 1e-9)
-            left = f"{round_shown((total - done) / rate)} s left in this shard"
-            if after:
-                left += f", {round_shown(after / rate)} s in those after it, one by one"
-            logger.info(
-                "%s: %s of %s %s, %s a second, %s", what, f"{done:,}", f"{total:,}", unit, round_shown(rate), left
-            )
-
-    return count
-
-
-def round_shown(value: float) -> str:
-    """Write a number with three digits that mean something."""
-    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def lay_out_checkpoints(architecture: Network, factors: pd.DataFrame, trajectory: Trajectory) -> Checkpoints:
