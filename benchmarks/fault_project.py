@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.pipeline import OF_THE_USER, PIPELINE, REPRO
 from flows.orchestration.nesting import API_URL
-from flows.orchestration.processes import child_environment
+from flows.orchestration.processes import child_environment, die_with_parent
 from weightspace.record import hash_file
 
 DOORS = {"pipeline": PIPELINE, "pipeline with own server": PIPELINE, "dvc": REPRO}
@@ -31,7 +31,7 @@ class Project:
     """What was found wrong so far, a line each."""
 
     def start(self, door: str) -> subprocess.Popen[bytes]:
-        """Run the study through a door; what it says is in the file `log`."""
+        """Run the study through a door; what it says is in the file `log`. It ends with this process."""
         served = {API_URL: self.server} if door == "pipeline" else {}
         with (self.root / "log").open("wb") as log:
             return subprocess.Popen(
@@ -41,6 +41,7 @@ class Project:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=die_with_parent,
             )
 
     def run(self, door: str) -> int:
