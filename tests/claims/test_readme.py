@@ -192,3 +192,71 @@ def test_what_is_said_of_older_processors_is_in_the_report():
     others = FIGURES["with_avx2"]["run_s_of_others"]
     assert min(others) < FIGURES["with_avx2"]["run_s"] < max(others)
     assert f"the run took {min(others)} to {max(others)} s" in tell_paragraph("<!-- end -->", 1)
+
+
+TARGETS = {
+    "test accuracy": "test_accuracy",
+    "epoch": "epoch",
+    "generalization gap": "generalization_gap",
+    "learning rate": "lr",
+    "weight decay": "weight_decay",
+    "dropout": "dropout",
+    "activation": "activation",
+    "init": "init",
+    "optimizer": "optimizer",
+}
+FEATURES = ("weights", "statistics_14", "untrained_encoder", "embedding")
+
+
+def read_grid():
+    return json.loads((ROOT / "studies/mnist-hyp/data/report/mnist_hyp/metrics.json").read_text(encoding="utf-8"))
+
+
+def test_table_of_the_grid_is_the_studys():
+    probes = read_grid()["probes"]
+    table = README.split("<!-- mnist-hyp -->")[1].split("<!-- end mnist-hyp -->")[0].strip().splitlines()
+    rows = {
+        first: others for first, _, *others in ([cell.strip() for cell in row.split("|")[1:-1]] for row in table[2:])
+    }
+    wanted = {}
+    for row, target in TARGETS.items():
+        scores = [probes[target][feature] for feature in FEATURES]
+        wanted[row] = [show(score, "r2" if "r2" in score else "accuracy", 100, 0) for score in scores]
+    assert rows == wanted
+
+
+def test_what_is_said_of_the_grid_is_in_its_committed_metrics():
+    metrics = read_grid()
+    zoo, found, probes = metrics["zoo"], metrics["reconstruction"], metrics["probes"]["test_accuracy"]
+    behaviour = metrics["more"]["embeddings"]["mnist_hyp_behaviour"]["reconstruction"]
+    before, after = (
+        tell_paragraph(mark, place) for mark, place in (("`mnist-hyp` trains", 0), ("<!-- end mnist-hyp -->", 1))
+    )
+
+    def tell(figures, name):
+        return f"{100 * figures[name]:.1f} %"
+
+    def kept(figures, prefix=""):
+        return show(figures, f"{prefix}accuracy_kept_unseen", 100, 1).replace(" [", " % [")
+
+    assert f"a member of each of the {zoo['num_members']} published combinations" in before
+    assert f"half of them are right on more than {tell(zoo, 'accuracy_median')}" in before
+    assert f"a twentieth on less than {tell(zoo, 'accuracy_p05')}" in before
+    boosted = {name: show(figures, "boosted_r2", 100, 0) for name, figures in probes.items() if "boosted_r2" in figures}
+    assert f"the statistics with {boosted['statistics_14']} and from factors and epoch with" in after
+    assert f"epoch with {boosted['factors_epoch']}, from the embedding with {boosted['embedding']}" in after
+    assert f"right on {kept(found)} where the originals are on {tell(found, 'accuracy_unseen')}" in after
+    assert f"before training on {tell(found, 'untrained_accuracy_kept_unseen')}, with" in after
+    assert f"the loss on behaviour on {tell(behaviour, 'accuracy_kept_unseen')}" in after
+    assert f"principal components on {kept(found, 'pca_')}" in after
+    seconds = read_report("2026-11-29-mnist-hyp")["figures"]
+    assert {name: value for name, value in seconds.items() if name in zoo}.items() <= zoo.items()
+    assert f"The zoo took {seconds['zoo_s'] / 60:.0f} minutes on two cores with AVX-512" in after
+    assert f"the study {seconds['study_s'] / 60:.0f}" in after
+
+
+def test_no_target_is_told_better_from_the_embedding_than_before_training():
+    for target, features in read_grid()["probes"].items():
+        score = "r2" if "r2" in features["embedding"] else "accuracy"
+        before, after = features["untrained_encoder"], features["embedding"]
+        assert before[f"{score}_low"] < after[score] < before[f"{score}_high"], target
