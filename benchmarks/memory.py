@@ -139,9 +139,7 @@ def run_stage(stage: str, module: str, study: Path, group: Path | None) -> dict[
 
     started, peak = time.monotonic(), 0
     command = [sys.executable, "-m", f"flows.{module}", "big"]
-    process = subprocess.Popen(
-        command, cwd=study, env=child_environment(), preexec_fn=join_group
-    )
+    process = subprocess.Popen(command, cwd=study, env=child_environment(), preexec_fn=join_group)
     while process.poll() is None:
         peak = max(peak, measure_own(process.pid))
         time.sleep(SAMPLE_EVERY_S)
