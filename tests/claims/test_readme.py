@@ -228,13 +228,15 @@ def test_table_of_the_grid_is_the_studys():
 def test_what_is_said_of_the_grid_is_in_its_committed_metrics():
     metrics = read_grid()
     zoo, found, probes = metrics["zoo"], metrics["reconstruction"], metrics["probes"]["test_accuracy"]
-    behaviour = metrics["more"]["embeddings"]["mnist_hyp_behaviour"]["reconstruction"]
-    before, after = (
-        tell_paragraph(mark, place) for mark, place in (("`mnist-hyp` trains", 0), ("<!-- end mnist-hyp -->", 1))
-    )
 
     def tell(figures, name):
         return f"{100 * figures[name]:.1f} %"
+
+    others = (metrics["more"]["embeddings"][f"mnist_hyp_{name}"]["reconstruction"] for name in ("behaviour", "outputs"))
+    softened, probabilities = (tell(figures, "accuracy_kept_unseen") for figures in others)
+    before, after = (
+        tell_paragraph(mark, place) for mark, place in (("`mnist-hyp` trains", 0), ("<!-- end mnist-hyp -->", 1))
+    )
 
     def kept(figures, prefix=""):
         return show(figures, f"{prefix}accuracy_kept_unseen", 100, 1).replace(" [", " % [")
@@ -247,7 +249,7 @@ def test_what_is_said_of_the_grid_is_in_its_committed_metrics():
     assert f"epoch with {boosted['factors_epoch']}, from the embedding with {boosted['embedding']}" in after
     assert f"right on {kept(found)} where the originals are on {tell(found, 'accuracy_unseen')}" in after
     assert f"before training on {tell(found, 'untrained_accuracy_kept_unseen')}, with" in after
-    assert f"the loss on behaviour on {tell(behaviour, 'accuracy_kept_unseen')}" in after
+    assert f"the loss on behaviour on {softened} (of softened outputs) and {probabilities} (of probabilities)" in after
     assert f"principal components on {kept(found, 'pca_')}" in after
     seconds = read_report("2026-11-29-mnist-hyp")["figures"]
     assert {name: value for name, value in seconds.items() if name in zoo}.items() <= zoo.items()
