@@ -71,7 +71,7 @@ def check_signals() -> None:
 
 
 def child_environment(**extra: str) -> dict[str, str]:
-    """Describe the environment of a child: its `python` is the one that runs us, and so is our code, where it works."""
+    """Describe the environment of a child: its `python` and its code are those that run us, wherever it works."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     modules = os.pathsep.join(filter(None, [str(CODE), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PATH": path, "PYTHONPATH": modules, **extra}

@@ -64,9 +64,24 @@ CHANGES = {
 }
 
 
+def read_metrics(study):
+    """Read a study's committed figures."""
+    path = ROOT / f"studies/{study}/data/report/{study.replace('-', '_')}/metrics.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_report(name):
+    return json.loads((ROOT / f"benchmarks/reports/{name}.json").read_text(encoding="utf-8"))
+
+
+def tell_paragraph(after, number=0):
+    """Give a paragraph of the README, lines joined."""
+    return README.split(after)[1].split("\n\n")[number].replace("\n", " ")
+
+
 def read_study(name):
     """Read a study's committed figures and the rows of its table in the README."""
-    metrics = json.loads((ROOT / f"studies/{name}/data/report/{name}/metrics.json").read_text(encoding="utf-8"))
+    metrics = read_metrics(name)
     table = README.split(f"<!-- {name} -->")[1].split(f"<!-- end {name} -->")[0].strip().splitlines()
     cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:])
     return metrics["sweeps"], {first: others for first, *others in cells}
@@ -76,6 +91,11 @@ def show(figures, name, scale, digits):
     """Write a figure with its interval."""
     value, low, high = (f"{scale * figures[f'{name}{end}']:.{digits}f}" for end in ("", "_low", "_high"))
     return f"{value} [{low}, {high}]"
+
+
+def show_kept(figures, prefix=""):
+    """Write the accuracy that reconstructions of unseen members keep, in %."""
+    return show(figures, f"{prefix}accuracy_kept_unseen", 100, 1).replace(" [", " % [")
 
 
 def test_table_of_changes_is_the_studys():
@@ -106,13 +126,9 @@ def test_curve_over_training_members_is_the_studys():
 
 
 def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
-    path = ROOT / "studies/mnist-seed/data/report/mnist_seed/metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    metrics = read_metrics("mnist-seed")
     zoo, found = metrics["zoo"], metrics["reconstruction"]
-    told = README.split("`mnist-seed` was measured")[1].split("\n\n")[0].replace("\n", " ")
-
-    def kept(figures, prefix=""):
-        return show(figures, f"{prefix}accuracy_kept_unseen", 100, 1).replace(" [", " % [")
+    told = tell_paragraph("`mnist-seed` was measured")
 
     def tell(features, name="r2"):
         return show(metrics["probes"]["test_accuracy"][features], name, 1, 3)
@@ -121,26 +137,20 @@ def test_what_is_said_of_the_published_zoo_is_in_its_committed_metrics():
     assert zoo["num_epochs"] == 50
     assert f"right on {100 * zoo['accuracy_mean']:.1f} % of the test images" in told
     assert f"on {100 * zoo['accuracy_p05']:.1f} to {100 * zoo['accuracy_p95']:.1f} %" in told
-    assert f"come back right on {kept(found)} where the originals are on {100 * found['accuracy_unseen']:.1f} %" in told
+    assert (
+        f"come back right on {show_kept(found)} where the originals are on {100 * found['accuracy_unseen']:.1f} %"
+        in told
+    )
     assert f"so {100 * found['accuracy_kept_unseen'] / found['accuracy_unseen']:.0f} % is kept" in told
     behaviour = metrics["more"]["embeddings"]["mnist_seed_behaviour"]["reconstruction"]
-    assert f"with the loss on behaviour {kept(behaviour)}" in told
-    assert f"Before training it is {kept(found, 'untrained_')}" in told
-    assert f"components of the same size keep {kept(found, 'pca_')}" in told
+    assert f"with the loss on behaviour {show_kept(behaviour)}" in told
+    assert f"Before training it is {show_kept(found, 'untrained_')}" in told
+    assert f"components of the same size keep {show_kept(found, 'pca_')}" in told
     assert f"({found['pca_unseen']:.2f} of the mean's against {found['unseen']:.2f})" in told
     assert f"R² of {tell('embedding')}, from the encoder" in told
     assert f"before any training with {tell('untrained_encoder', 'boosted_r2')}, from the statistics" in told
     assert f"each layer's weights with {tell('statistics_14', 'boosted_r2')} and" in told
     assert f"from the epoch alone with {metrics['probes']['test_accuracy']['epoch_only']['r2']:.3f}:" in told
-
-
-def read_report(name):
-    return json.loads((ROOT / f"benchmarks/reports/{name}.json").read_text(encoding="utf-8"))
-
-
-def tell_paragraph(after, number=0):
-    """Give a paragraph of the README, lines joined."""
-    return README.split(after)[1].split("\n\n")[number].replace("\n", " ")
 
 
 def test_what_is_said_of_the_trainer_is_in_its_reports():
@@ -179,10 +189,8 @@ def test_figures_that_the_table_borrows_are_those_of_other_reports():
 
 
 def test_seconds_of_the_published_zoo_are_those_of_its_report():
-    report = read_report("2026-11-29-mnist-seed")
-    metrics = json.loads((ROOT / "studies/mnist-seed/data/report/mnist_seed/metrics.json").read_text(encoding="utf-8"))
-    figures = report["figures"]
-    assert {name: value for name, value in figures.items() if name in metrics["zoo"]}.items() <= metrics["zoo"].items()
+    figures, zoo = read_report("2026-11-29-mnist-seed")["figures"], read_metrics("mnist-seed")["zoo"]
+    assert {name: value for name, value in figures.items() if name in zoo}.items() <= zoo.items()
     told = tell_paragraph("`mnist-seed` was measured")
     minutes, whole = (round(figures[name] / 60) for name in ("zoo_s", "study_s"))
     assert f"The zoo took {minutes} minutes on two cores with AVX-512, the study {whole}" in told
@@ -208,12 +216,8 @@ TARGETS = {
 FEATURES = ("weights", "statistics_14", "untrained_encoder", "embedding")
 
 
-def read_grid():
-    return json.loads((ROOT / "studies/mnist-hyp/data/report/mnist_hyp/metrics.json").read_text(encoding="utf-8"))
-
-
 def test_table_of_the_grid_is_the_studys():
-    probes = read_grid()["probes"]
+    probes = read_metrics("mnist-hyp")["probes"]
     table = README.split("<!-- mnist-hyp -->")[1].split("<!-- end mnist-hyp -->")[0].strip().splitlines()
     rows = {
         first: others for first, _, *others in ([cell.strip() for cell in row.split("|")[1:-1]] for row in table[2:])
@@ -226,7 +230,7 @@ def test_table_of_the_grid_is_the_studys():
 
 
 def test_what_is_said_of_the_grid_is_in_its_committed_metrics():
-    metrics = read_grid()
+    metrics = read_metrics("mnist-hyp")
     zoo, found, probes = metrics["zoo"], metrics["reconstruction"], metrics["probes"]["test_accuracy"]
 
     def tell(figures, name):
@@ -238,27 +242,24 @@ def test_what_is_said_of_the_grid_is_in_its_committed_metrics():
         tell_paragraph(mark, place) for mark, place in (("`mnist-hyp` trains", 0), ("<!-- end mnist-hyp -->", 1))
     )
 
-    def kept(figures, prefix=""):
-        return show(figures, f"{prefix}accuracy_kept_unseen", 100, 1).replace(" [", " % [")
-
     assert f"a member of each of the {zoo['num_members']} published combinations" in before
     assert f"half of them are right on more than {tell(zoo, 'accuracy_median')}" in before
     assert f"a twentieth on less than {tell(zoo, 'accuracy_p05')}" in before
     boosted = {name: show(figures, "boosted_r2", 100, 0) for name, figures in probes.items() if "boosted_r2" in figures}
     assert f"the statistics with {boosted['statistics_14']} and from factors and epoch with" in after
     assert f"epoch with {boosted['factors_epoch']}, from the embedding with {boosted['embedding']}" in after
-    assert f"right on {kept(found)} where the originals are on {tell(found, 'accuracy_unseen')}" in after
+    assert f"right on {show_kept(found)} where the originals are on {tell(found, 'accuracy_unseen')}" in after
     assert f"before training on {tell(found, 'untrained_accuracy_kept_unseen')}, with" in after
     assert f"the loss on behaviour on {softened} (of softened outputs) and {probabilities} (of probabilities)" in after
-    assert f"principal components on {kept(found, 'pca_')}" in after
+    assert f"principal components on {show_kept(found, 'pca_')}" in after
     seconds = read_report("2026-11-29-mnist-hyp")["figures"]
     assert {name: value for name, value in seconds.items() if name in zoo}.items() <= zoo.items()
     assert f"The zoo took {seconds['zoo_s'] / 60:.0f} minutes on two cores with AVX-512" in after
     assert f"the study {seconds['study_s'] / 60:.0f}" in after
 
 
-def test_no_target_is_told_better_from_the_embedding_than_before_training():
-    for target, features in read_grid()["probes"].items():
+def test_no_score_of_the_embedding_lies_outside_the_interval_before_training():
+    for target, features in read_metrics("mnist-hyp")["probes"].items():
         score = "r2" if "r2" in features["embedding"] else "accuracy"
         before, after = features["untrained_encoder"], features["embedding"]
         assert before[f"{score}_low"] < after[score] < before[f"{score}_high"], target
